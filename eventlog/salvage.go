@@ -281,7 +281,7 @@ func (s *salvage) readHeader(p *part) error {
 		return err
 	} else {
 		p.bad = append(p.bad, hole{0, err.Error()})
-		if p.number == 0 && len(buf) >= 40 { // the bad header may still give the number; a frame has to prove it
+		if p.number == 0 && len(buf) >= 40 { // the bad header may still hold it, and a frame must prove it
 			p.number = binary.LittleEndian.Uint64(buf[32:])
 		}
 	}

@@ -95,8 +95,8 @@ func (r *registry[E]) grow(ctx context.Context, parent *agent[E], filter Filter[
 	return a, nil
 }
 
-// leave removes s, and then, from its agent up, each agent that no subscription or agent follows
-// any more.
+// leave removes s from its agent. If that agent then has neither subscriptions nor child agents,
+// leave retires it, and likewise each agent above it.
 func (r *registry[E]) leave(s *Subscription[E]) {
 	at := s.agent
 	if at == nil {

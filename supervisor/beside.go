@@ -16,9 +16,9 @@ func Recycle(ctx context.Context, sup *Supervisor, id string) error {
 	})
 }
 
-// Revive starts the child of sup with this ID, as RestartChild does. It is no error if the child
-// runs, or is between two attempts to restart it. Like Recycle, it may be called below sup with the
-// caller's own context. The caller need not be below sup.
+// Revive starts the child of sup with this ID, as RestartChild does. If the child runs, or is
+// between two attempts to restart it, Revive does nothing and returns nil. Like Recycle, it may be
+// called below sup with the caller's own context. The caller need not be below sup.
 //
 // A caller below sup does not deadlock with its supervisor. Before a supervisor waits for a child's
 // end, it cancels the child's context, and that ends the child's call; the work that the call had

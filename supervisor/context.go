@@ -15,16 +15,16 @@ func incarnationOf(ctx context.Context) *incarnation {
 	return inc
 }
 
-// Ready acknowledges the start of a child with AckReady. It has no effect on any other child, and
-// none when it is called again.
+// Ready acknowledges the start of the child of ctx, if its Ack is AckReady. For a child with
+// another Ack it has no effect, nor does a second call.
 func Ready(ctx context.Context) {
 	if inc := incarnationOf(ctx); inc != nil && inc.ack == AckReady {
 		inc.acknowledge()
 	}
 }
 
-// SetInfo sets v as the Ref.Info that the starter of the child gets (OTP rule 14). Call it before
-// the start is acknowledged.
+// SetInfo makes v the value that Ref.Info returns for the child of ctx (OTP rule 14). Call it
+// before the start is acknowledged.
 func SetInfo(ctx context.Context, v any) {
 	if inc := incarnationOf(ctx); inc != nil {
 		inc.mu.Lock()

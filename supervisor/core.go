@@ -50,14 +50,15 @@ type slot struct {
 	child    *Child       // the specification in force; an instance's is its Dynamic's template
 	inc      *incarnation // nil without one
 	restarts uint64
-	attempts int // in a row
+	attempts int // restart attempts in a row
 	lastExit *Exit
-	timer    *time.Timer // of the delayed attempt that is pending, nil if none is
+	timer    *time.Timer // of the pending delayed attempt, nil if there is none
 }
 
 func (s *slot) common() *slot { return s }
 
-// join finds the run's place in the tree; self is the Supervisor or Dynamic.
+// join makes the run's mailbox and its scope, which is its place in the tree that ctx belongs to.
+// self is the Supervisor or Dynamic that runs.
 func (r *core) join(ctx context.Context, name string, self any, kids roster, observers []Observer) (err error) {
 	r.box = newMailbox()
 	if r.scope, err = newScope(ctx, name, self, kids, observers); err == nil {

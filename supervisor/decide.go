@@ -44,14 +44,14 @@ func (w *window) count(now time.Time, period time.Duration) int {
 type verdict uint8
 
 const (
-	keep    verdict = iota // the specification stays, not running
-	forget                 // the specification goes
-	restart                // another incarnation
+	keep    verdict = iota // the child stays specified, and is not started again
+	forget                 // the specification is removed
+	restart                // the child gets another incarnation
 	endTree                // the supervisor ends, and returns the error upward
 )
 
-// judge decides on an exit by OTP rules 36 and 37, and by suture's two sentinels. reported is
-// whether OTP would report the exit.
+// judge decides on an exit by OTP rules 36 and 37, and by suture's sentinels ErrDoNotRestart and
+// ErrTerminateSupervisorTree. reported is whether OTP would report the exit.
 func judge(r Restart, e Exit) (v verdict, reported bool) {
 	switch {
 	case e.terminate:

@@ -283,8 +283,8 @@ func (e ObserverFailed) String() string {
 // Observer gets the events of a tree, one at a time and in order. It runs in a goroutine that is
 // not the tree's, so it may be slow. An observer that lags by more than ObserverBacklog events
 // loses the newest, and EventsDropped tells it how many. An observer that panics is detached. All
-// of this holds for one place in a specification, over all runs of that supervisor within a tree.
-// An observer that is given to several supervisors is called by each.
+// of this holds for each place in a specification separately, over all runs of that supervisor
+// within a tree. An observer that is given to several supervisors is called by each.
 type Observer interface{ Observe(Event) }
 
 // ObserverFunc is a function that is an Observer.

@@ -43,7 +43,8 @@ type place struct {
 	index int
 }
 
-// lane delivers for one subscription at a time, older ones first. The observer in one place is
+// lane delivers the events of its subscriptions, one subscription after the other, the oldest
+// first. Subscriptions share a lane if they belong to one place. The observer in one place is
 // usually the same in each run of that supervisor, and the previous run's subscription may have
 // much to deliver yet when the next run begins. The lane's goroutine exists only while there is
 // something to deliver.
@@ -182,7 +183,8 @@ func (l *lane) wakeLocked() {
 	l.idle = nil
 }
 
-// tidyLocked forgets the subscriptions of a lane that are over, and a lane without any.
+// tidyLocked removes the subscriptions that are over from their lane, and removes the lane when it
+// has none left.
 func (h *hub) tidyLocked(l *lane) {
 	if l.pumping {
 		return // its goroutine calls this at its end

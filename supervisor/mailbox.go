@@ -10,7 +10,7 @@ import (
 // arrival, as in an Erlang mailbox.
 type message struct {
 	serve  func()
-	refuse func() // called if serve never will be; nil if no caller waits
+	refuse func() // called if the run ends without calling serve; nil if no caller waits
 }
 
 // mailbox is a queue whose put never blocks. It is bounded by what exists: one exit per

@@ -136,10 +136,10 @@ func (r *Run) DeleteChild(ctx context.Context, id string) error {
 
 // Reload puts a new specification in force (OTP rule 81), for this run and for later ones of the
 // same Supervisor. Flags and specifications are replaced by ID. A running child is kept, under its
-// new specification; the parts that concern its start wait for the next start. A child that the new
-// list lacks is kept after the new ones, in its order. A child that is new in the list is added and
-// not started. If anything in spec is invalid, nothing changes. The observers stay those of the
-// run.
+// new specification; the parts that concern its start take effect at the next start. A child that
+// the new list lacks is kept: it comes after the children of the new list, in its old order. A
+// child that is new in the list is added and not started. If anything in spec is invalid, nothing
+// changes. The observers stay those of the run.
 func (r *Run) Reload(ctx context.Context, spec Spec) error {
 	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.reload(spec) })
 	return err

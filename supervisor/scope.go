@@ -12,7 +12,7 @@ import (
 // contexts, and its end.
 type scope struct {
 	name  string
-	own   *incarnation // the child that it is; a root and an inner supervisor make one
+	own   *incarnation // that it runs as: a child's, or if made is set one of its own
 	made  bool
 	outer *incarnation // of an inner supervisor: the child that runs it
 	base  context.Context
@@ -20,7 +20,7 @@ type scope struct {
 	kids  roster
 	subs  []*subscription
 
-	release  func() bool // of the links from Serve's context, and from the outer child's, to own
+	release  func() bool // unlinks own from Serve's context and from the outer child's
 	halt     chan struct{}
 	haltOnce sync.Once
 	done     chan struct{}
@@ -70,7 +70,7 @@ func (inc *incarnation) serves(self any) bool {
 	return ok && s.self() == self
 }
 
-// make makes an incarnation for the scope itself. It ends when ctx does.
+// make makes an incarnation for the scope itself. The incarnation ends when ctx does.
 func (s *scope) make(ctx context.Context, path string) {
 	s.made = true
 	s.own = &incarnation{name: s.name, path: path, hub: s.hub, parent: s.outer}
@@ -263,8 +263,8 @@ func (inc *incarnation) complete(t Tree) Tree {
 // Kill ends the incarnation at path abnormally, whatever it returns. Its context is cancelled, and
 // its exit wraps ErrKilled and reason (nil is allowed). A supervisor is stopped in order, with that
 // reason. The path is relative to this supervisor, with IDs separated by slashes; "" is the
-// supervisor itself. Kill waits neither for the end nor for anything else. It returns ErrNotFound,
-// or ErrNotRunning if there is no incarnation to kill.
+// supervisor itself. Kill never waits. It returns ErrNotFound, or ErrNotRunning if there is no
+// incarnation to kill.
 func (s *scope) Kill(path string, reason error) error {
 	inc, err := s.resolve(path)
 	if err != nil {

@@ -51,9 +51,9 @@ type Tree struct {
 	Kind        Kind
 	State       State
 	Incarnation uint64
-	// Since is when the incarnation began, zero without one.
+	// Since is when the incarnation began. It is zero if there is none.
 	Since time.Time
-	// Restart, Significant and Shutdown are of the child's specification.
+	// Restart, Significant and Shutdown are taken from the child's specification.
 	Restart     Restart
 	Significant bool
 	Shutdown    time.Duration
@@ -61,8 +61,8 @@ type Tree struct {
 	// it in this run of its supervisor. LastExit is the child's last exit, nil if there is none.
 	Restarts uint64
 	LastExit *Exit
-	// Strategy, Intensity, AutoShutdown and InWindow (attempts within the period) are of a
-	// supervisor.
+	// Strategy, Intensity, AutoShutdown and InWindow (the attempts within the period) are set for a
+	// supervisor only.
 	Strategy     Strategy
 	Intensity    Intensity
 	AutoShutdown AutoShutdown
@@ -131,7 +131,7 @@ type ChildInfo struct {
 	ID    string
 	Kind  Kind
 	State State
-	// Ref is of the incarnation, zero without one.
+	// Ref names the incarnation. It is zero if there is none.
 	Ref Ref
 }
 

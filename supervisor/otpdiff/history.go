@@ -182,7 +182,7 @@ func parentOf(path string) string {
 	return ""
 }
 
-// outcome returns the outcome of the n-th start, counted from 1.
+// outcome returns the outcome of the k-th start of the node, counted from 1.
 func (n *Node) outcome(k int) Outcome {
 	if k <= len(n.Starts) {
 		return n.Starts[k-1]

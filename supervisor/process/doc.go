@@ -41,9 +41,9 @@
 //
 // # Not guaranteed
 //
-// A descendant that leaves the group (setsid, setpgid) is not signalled any more; the process
-// itself still is if it leaves. On Windows there are no process groups of this kind, and no job
-// object is used. A stop there closes standard input, which is what [WatchParent] waits for, and
-// after Grace kills the process alone. Its own children live on. The process itself may live on if
-// its parent is killed and it does not call WatchParent.
+// A descendant that leaves the group (setsid, setpgid) is not signalled any more. The process
+// itself is still signalled after it has left the group. On Windows there are no process groups of
+// this kind, and no job object is used. A stop there closes standard input, which is what
+// [WatchParent] waits for, and after Grace kills the process alone. Its own children live on. The
+// process itself may live on if its parent is killed and it does not call WatchParent.
 package process
