@@ -191,7 +191,7 @@ func (inc *incarnation) acknowledge() {
 
 	inc.isAcked = true
 	if inc.onAck != nil {
-		inc.emit(inc.onAck) // before the owner learns of the start, so that no end precedes this event in the history
+		inc.emit(inc.onAck) // before the owner learns of the start: no end may precede this in the history
 	}
 	if inc.startWatch != nil {
 		inc.startWatch.Stop()
