@@ -100,8 +100,8 @@ func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1
 	return st.follow(ctx, place)
 }
 
-// unavailable returns the error that Events returns for an error err of the log: wrapped in
-// ErrUnavailable if asking again may succeed.
+// unavailable returns the error that Events returns when the log fails with err: the cause of ctx
+// if ctx has ended, and err otherwise, wrapped in ErrUnavailable if asking again may succeed.
 func unavailable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
