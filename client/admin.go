@@ -10,8 +10,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// None of these calls is repeated: the admin child answers whatever the tree under it is doing, so
-// an error means that the process is not there.
+// The calls in this file make one attempt. The process answers them whatever the node in it is
+// doing, so an error means that the process is not there.
 
 // Tree returns the node's supervision tree as it is now.
 func (c *Client) Tree(ctx context.Context) (*apiv1.TreeResponse, error) {

@@ -41,12 +41,12 @@ type Option func(*Client)
 // listener beyond loopback requires a token for every call.
 func WithToken(token string) Option { return func(c *Client) { c.token = token } }
 
-// WithHTTPClient replaces the HTTP client, for TLS or for another transport. CloseIdle then closes
+// WithHTTPClient makes the client use h, for TLS or for another transport. CloseIdle then closes
 // the connections of h.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
-// WithResolver calls resolve for the node's address before each attempt, instead of using a fixed
-// address: after a restart, a node may listen elsewhere. An error counts as a node that is down.
+// WithResolver makes the client call resolve for the node's address before each attempt, because a
+// node may listen elsewhere after a restart. An error of resolve counts as a node that is down.
 func WithResolver(resolve func() (string, error)) Option {
 	return func(c *Client) { c.resolve = resolve }
 }
@@ -174,7 +174,8 @@ func (c *Client) backoff() *backoff { return &backoff{next: c.min, max: c.max} }
 // backoff computes the pauses of one call.
 type backoff struct{ next, max time.Duration }
 
-// pause waits. If ctx ends first, it returns the cause.
+// pause waits for a random time between half of b.next and all of it, and doubles b.next up to
+// b.max. If ctx ends first, it returns ctx's cause.
 func (b *backoff) pause(ctx context.Context) error {
 	d := b.next/2 + rand.N(b.next/2+1)
 	b.next = min(2*b.next, b.max)

@@ -112,8 +112,8 @@ func EventOf(m *apiv1.EventsResponse) (Event, error) {
 
 // EventsOptions select events.
 type EventsOptions struct {
-	// After is the cursor: the index of the last record seen. 0 means to begin with the oldest
-	// record that is kept, and FromNow to begin after the newest.
+	// After is a cursor: the stream begins after the record with this index. 0 means to begin with
+	// the oldest record that is kept, and FromNow to begin after the newest.
 	After uint64
 
 	// Filter is an expression of the node's filter language, for example
@@ -129,13 +129,14 @@ type EventsOptions struct {
 }
 
 // Events passes each event to handle: the records of the log, in order and each once, and the
-// events of the tree as they come. It continues while the node is down. If the connection breaks or
-// the process ends, it tries again until ctx ends, and continues after the last record seen; events
-// of the tree in between are lost. It returns handle's error, ctx's cause, or an error that another
-// attempt cannot mend: an invalid filter, or a cursor whose records are no longer kept.
+// events of the tree as they happen. It continues while the node is down. If the connection breaks
+// or the process ends, it tries again until ctx ends, and continues after the last record that
+// handle received; events of the tree in between are lost. It returns handle's error, ctx's cause,
+// or an error that another attempt cannot mend: an invalid filter, or a cursor whose records are no
+// longer kept.
 //
-// An event with none of the three is a cursor. A client that stores the cursor together with its
-// results can continue there after a restart.
+// An event without a Record, a Tree and a Dropped is a cursor. A client that stores the cursor
+// together with its results can continue there after a restart.
 func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event) error) error {
 	b := c.backoff()
 	req := &apiv1.EventsRequest{After: o.After, Filter: o.Filter, Kinds: o.Kinds, Once: o.Once}

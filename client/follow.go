@@ -23,10 +23,10 @@ type Record struct {
 // FromNow, used as a cursor, means to begin after the newest record.
 const FromNow = ^uint64(0)
 
-// Follow passes each record of the kinds (all if kinds is empty) with an index above after to
-// handle, in order and once, as the records become durable. If the node goes away, Follow tries
-// again until ctx ends, and continues where it was. It returns handle's error, ctx's cause, or an
-// error that another attempt cannot mend.
+// Follow calls handle with each record whose index is above after, in order and once, as the
+// records become durable. If kinds is not empty, it leaves out records of other kinds. If the node
+// goes away, Follow tries again until ctx ends, and continues where it was. It returns handle's
+// error, ctx's cause, or an error that another attempt cannot mend.
 func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handle func(Record) error) error {
 	b := c.backoff()
 	cursor, fromNow := after, after == FromNow
@@ -66,7 +66,7 @@ func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handl
 	}
 }
 
-// handled marks an error of handle, which is no reason to try again.
+// handled wraps an error that handle returned, so that Follow and Events do not try again.
 type handled struct{ error }
 
 func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kinds []string,

@@ -16,7 +16,8 @@ type Read struct {
 	Values [][]byte
 }
 
-// Get reads a key in the latest state that the node has committed.
+// Get reads a key in the latest state that the node has committed. found is false if the key does
+// not exist.
 func (c *Client) Get(ctx context.Context, key []byte) (value []byte, found bool, err error) {
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}})
 }
@@ -27,8 +28,8 @@ func (c *Client) GetAt(ctx context.Context, key []byte, height uint64) (value []
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Height: height})
 }
 
-// GetConsistent reads a key after everything that had its result before the call. It is an ordered
-// read, so it takes a block.
+// GetConsistent reads a key in a state that contains every transaction that had its result, on any
+// node, before the call. The read is ordered like a transaction, so it waits for a block.
 func (c *Client) GetConsistent(ctx context.Context, key []byte) (value []byte, found bool, err error) {
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Consistent: true})
 }

@@ -8,9 +8,9 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// CreateSnapshot makes the node take a snapshot of its state, and returns when the snapshot is
-// verified and durable. fresh is false if the newest snapshot already has the same state. The call
-// requires the admin token. It makes one attempt, limited only by ctx.
+// CreateSnapshot makes the node take a snapshot of its state, and returns it when it is verified
+// and durable. If the newest snapshot already has the same state, it returns that one and fresh is
+// false. The call requires the admin token. It makes one attempt, limited only by ctx.
 func (c *Client) CreateSnapshot(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error) {
 	to, err := c.services()
 	if err != nil {
@@ -48,9 +48,9 @@ func (c *Client) Retention(ctx context.Context) (*apiv1.RetentionResponse, error
 		})
 }
 
-// Backup passes the parts of a backup of the running node to take, in order. The backup includes
-// everything that was acknowledged before the call. The call requires the admin token. It makes one
-// attempt, limited only by ctx.
+// Backup makes a backup of the running node, and calls take with its parts, in order. The backup
+// includes everything that was acknowledged before the call. The call requires the admin token. It
+// makes one attempt, limited only by ctx.
 func (c *Client) Backup(ctx context.Context, take func(*apiv1.BackupResponse) error) error {
 	to, err := c.services()
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// One request carries at most this much; SubmitMany splits larger submissions.
+// maxBatch and maxBatchBytes are the most transactions, and bytes of them, that one request
+// carries. SubmitMany splits larger submissions.
 const (
 	maxBatch      = 10_000
 	maxBatchBytes = 32 << 20
@@ -28,8 +29,9 @@ type Outcome struct {
 	Err error
 }
 
-// Submit makes a transaction durable on the node. It tries again, with the same id, until the node
-// answers or ctx ends, which is ErrUnknown. A refusal is a *RefusedError.
+// Submit makes a transaction durable on the node and returns its id. It tries again, with the same
+// id, until the node answers or ctx ends. If ctx ends first, the error is ErrUnknown. If the node
+// refuses the transaction, the error is a *RefusedError.
 func (c *Client) Submit(ctx context.Context, tx chain.Tx) (chain.TxID, error) {
 	o, err := c.submitOne(ctx, tx, false)
 	return o.ID, err
@@ -206,8 +208,8 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 		out.Err = &RefusedError{ID: out.ID, Code: r.Code, Reason: r.Reason}
 
 		if r.Code == apiv1.RefusedCode_REFUSED_CODE_EXPIRED && (s.tried[at] || out.Known) {
-			// An earlier attempt may have been applied, and forgotten since: ids are kept until
-			// they expire.
+			// An earlier attempt may have been applied and its id forgotten since, because the node
+			// keeps an id only until its transaction expires.
 			out.Err = fmt.Errorf("%w: %w", ErrUnknown, out.Err)
 		}
 
@@ -219,8 +221,9 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 	return true
 }
 
-// giveUp gives the open transactions the error, marked as ErrUnknown if the node may have them.
-// Transactions that are Known stay accepted.
+// giveUp sets err as the error of the open transactions, and returns err. If the node may have a
+// transaction, its error is ErrUnknown as well. Transactions that are Known have no error: they
+// stay accepted.
 func (s *submission) giveUp(open []int, err error) error {
 	for _, at := range open {
 		switch {

@@ -14,8 +14,8 @@ import (
 	"github.com/coppice-go/coppice/node/install"
 )
 
-// agree checks that the state and the log that a start found belong together, and binds the state
-// to the log. If they disagree, the process ends, because no restart would mend that.
+// agree checks at a start that the state and the log in the home belong together, and binds the
+// state to the log. If the two disagree, the process ends, because no restart would mend that.
 func (n *Node) agree(ctx context.Context, c *core) error {
 	log, store := logger.NewClient(c.dir), storage.NewClient(c.dir).SameGeneration()
 

@@ -11,16 +11,16 @@ import (
 )
 
 // Down returns why the node does not serve at the moment: it names the first place of the tree that
-// does not run. It returns "" if every place runs. It does not wait.
+// does not run. If every place runs, it returns "". It does not wait.
 func (n *Node) Down() string { return n.whyDown() }
 
-// Alive checks what a watchdog must know, and waits for the answers. The root of the tree must take
-// its turn. If the tree shows that every place runs, then storage, pool and log must answer as
-// well. An engine that is down or restarting is no error here, because the tree takes care of it.
-// An engine that does not answer until ctx ends is an error. Call Alive once the node has been
-// ready: while the tree starts, its root is busy. Alive is safe for concurrent use.
+// Alive returns an error if a part of the node hangs. It is for a watchdog. It waits for the root
+// of the tree to answer. If the tree then shows that every place runs, it also waits for storage,
+// pool and log to answer. An engine that is down or restarting is no error, because the tree takes
+// care of it. An engine that does not answer before ctx ends is an error. Call Alive once the node
+// has been ready: while the tree starts, its root is busy. Alive is safe for concurrent use.
 func (n *Node) Alive(ctx context.Context) error {
-	// There is no such child. The root takes its turn to say so, and that is the sign of life.
+	// No child has this id. The root itself says so, and this answer is the sign that it is alive.
 	err := n.host.DeleteChild(ctx, "nobody")
 	if !errors.Is(err, supervisor.ErrNotFound) && !errors.Is(err, supervisor.ErrNotRunning) {
 		return fmt.Errorf("the root of the tree does not answer: %w", err)

@@ -19,8 +19,8 @@ func WithConsensus(k consensus.Kind) Option { return func(n *Node) { n.kind = k 
 // WithDriver makes d the consensus engine, whatever kind of consensus the configuration names.
 func WithDriver(d consensus.Driver) Option { return func(n *Node) { n.driver = d } }
 
-// openConsensus plans the tree. It makes the driver and the state sync, unless the program has
-// brought a driver.
+// openConsensus plans the tree, and makes the driver and the state sync. If the program has brought
+// a driver, it makes neither.
 func (n *Node) openConsensus(g chain.Genesis) error {
 	if n.kind == nil {
 		n.kind, _ = consensus.Lookup(n.config.Consensus.Kind) // it is registered: the configuration is valid

@@ -15,8 +15,8 @@ const nextRun = 5 * time.Millisecond
 var errOutside = errors.New("this directory is for callers: an engine registers in the one that its Start was given")
 
 // Directory returns a directory that resolves the node's engines for callers outside of the tree,
-// such as a program around the node, or a test. It follows every restart of the node. Engines use
-// the directory that their Start was given, which ends with the run of the node.
+// such as a program around the node, or a test. It follows every restart of the node. An engine
+// must instead use the directory that its Start was given. That one ends with the run of the node.
 func (n *Node) Directory() engines.Directory { return callerDirectory{n} }
 
 // callerDirectory is the directory for callers outside of the tree.
@@ -35,7 +35,8 @@ func (o callerDirectory) Resolve(name string) (*engines.Mailbox, error) {
 	return c.dir.Resolve(name)
 }
 
-// Await waits for an incarnation of an engine after the given one, also across runs of the node.
+// Await waits until an engine has an incarnation after the given one, and returns its mailbox. It
+// keeps waiting when the node restarts.
 func (o callerDirectory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	again := time.NewTicker(nextRun)
 	defer again.Stop()

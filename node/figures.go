@@ -38,11 +38,12 @@ type figures struct {
 
 	mu    sync.Mutex
 	of    *core          // the run that the clients belong to
-	store storage.Client // kept, because it keeps a grant and then need not ask for one each time
+	store storage.Client // kept: a new client must first ask storage for a grant to read
 	queue mempool.Client
 }
 
-// clients returns clients of the engines of the current run.
+// clients returns clients of storage and the pool in the current run, or an error before the first
+// run.
 func (f *figures) clients() (storage.Client, mempool.Client, error) {
 	c := f.node.core.Load()
 	if c == nil {

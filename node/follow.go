@@ -17,8 +17,8 @@ var byKind = pubsub.Where("kind", func(e engines.Event, value string) bool {
 	return ok && (value == "" || value == chain.KindName(r.Kind))
 })
 
-// Follow sends the records after the given index that have one of the given kinds. It ends with
-// ctx, or with the incarnation of the logger.
+// Follow calls send with the records whose index is above after and whose kind is one of kinds: see
+// api.Core. It ends with ctx, or with the incarnation of the logger.
 func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
 	o := tail.Options{Log: func() (tail.Log, error) { return b.log, nil }, After: after, EndWithLog: true,
 		Bus: b.node.bus, Chain: pubsub.Chain[engines.Event]{byKind.Is("")}}

@@ -39,7 +39,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
-// leaseBound is how long an operation on the log or the state may go on after its lease was
+// leaseBound is how long an operation on the log or the state may go on once its lease has been
 // revoked. After that the process ends, because the operation might still change the files.
 const leaseBound = 30 * time.Second
 
@@ -75,8 +75,8 @@ type Node struct {
 	supervised atomic.Pointer[supervisor.Supervisor] // the supervisor coppice/node
 }
 
-// New opens a home. One process may have it open at a time, until Close or the end of Run. Errors
-// are exit.ErrConfig, exit.ErrHomeInUse and exit.ErrDamage.
+// New opens a home and returns its node. One process may have a home open at a time, until Close or
+// the end of Run. Errors are exit.ErrConfig, exit.ErrHomeInUse and exit.ErrDamage.
 func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	n := &Node{started: time.Now(), settings: settings{
 		home: dir, config: c, version: "unknown", diagnostics: zap.NewNop(), backends: map[string]chain.Backend{},
@@ -206,8 +206,8 @@ func (n *Node) Bus() *pubsub.Bus[engines.Event] { return n.bus }
 // Supervisor returns the root of the tree.
 func (n *Node) Supervisor() *supervisor.Supervisor { return n.host }
 
-// die ends the process when an orderly stop is impossible: an operation that holds the files of the
-// state has failed for good. Nothing is lost, because the log has everything.
+// die ends the process when an orderly stop is impossible, because an operation that holds the
+// files of the state has failed for good. No data is lost: the log has every record.
 func (n *Node) die(err error) {
 	n.table.Close() // so that this does not count as a death of the transactions in flight
 	n.diagnostics.Error("the state cannot go on", zap.Error(err))

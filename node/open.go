@@ -21,7 +21,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// openListener makes the host, which listens once the tree has started its child.
+// openListener makes the host, which listens once the tree has started the child admin.
 func (n *Node) openListener() (err error) {
 	conns, err := host.CheckFiles()
 	if err != nil {
@@ -114,8 +114,8 @@ func (n *Node) runLog() (events.Log, error) {
 	return logger.NewClient(c.dir), nil
 }
 
-// openState opens the state. If the log has recorded the installation of a snapshot, that snapshot
-// takes the place of the state before.
+// openState opens the state. If a record of the log says that a snapshot was installed, openState
+// first puts that snapshot in the place of the old state.
 func (n *Node) openState() (*storage.DB, error) {
 	// While state sync names a snapshot and has not recorded it yet, Settle could not tell whether
 	// to install it.

@@ -62,7 +62,7 @@ func WithEngine(e Engine) Option { return func(n *Node) { n.extra = append(n.ext
 // WithLogger sends diagnostics to l. They are not the event log.
 func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.diagnostics = l } }
 
-// WithObserver sends the events of the tree to o as well.
+// WithObserver makes o an observer of the node's tree, in addition to the node's own observers.
 func WithObserver(o supervisor.Observer) Option {
 	return func(n *Node) { n.observers = append(n.observers, o) }
 }

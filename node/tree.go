@@ -18,8 +18,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor/zapevents"
 )
 
-// hostSpec returns the spec of the whole tree. The build function of a supervisor makes what its
-// children share, so that each of its runs begins afresh.
+// hostSpec returns the spec of the whole tree. Each supervisor has a build function, which makes
+// what the supervisor's children share. It is called for each run of the supervisor, so each run
+// begins afresh.
 func (n *Node) hostSpec() supervisor.Spec {
 	s := n.plan.Spec(func() ([]supervisor.Child, error) {
 		return []supervisor.Child{
@@ -39,7 +40,7 @@ func (n *Node) hostSpec() supervisor.Spec {
 	return s
 }
 
-// buildCoppice returns the children of coppice.
+// buildCoppice returns the children of the supervisor coppice.
 func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 	return []supervisor.Child{
 		n.plan.Find(plan.PathPubsub).Child(supervisor.Nested(n.bus.Spec())),
@@ -47,8 +48,8 @@ func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 	}, nil
 }
 
-// startNode makes the supervisor coppice/node, and keeps it for state sync, which restarts children
-// of it.
+// startNode makes the supervisor coppice/node, and keeps it in n.supervised: state sync restarts
+// children of it.
 func (n *Node) startNode(context.Context) (supervisor.Service, error) {
 	s, err := supervisor.New(n.plan.Find(plan.PathNode).Spec(n.buildNode))
 	if err != nil {
@@ -89,9 +90,10 @@ func withoutStartTimeout(c supervisor.Child) supervisor.Child {
 	return c
 }
 
-// withLog returns a start function that first waits for the log. If the log has died, the node
-// restarts. It first stops the engines, which may take seconds, and then what uses the log.
-// Meanwhile this start waits to be stopped, instead of failing again and again.
+// withLog returns a start function that waits for the log and then calls start. If the log has
+// died, the whole node is about to restart. It first stops the engines, which may take seconds, and
+// then the children that use the log. Until this start is stopped too, it waits, instead of failing
+// again and again.
 func withLog(c *core, start supervisor.StartFunc) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		if _, err := c.dir.Await(ctx, logger.Name, 0); err != nil {

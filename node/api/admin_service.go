@@ -29,8 +29,8 @@ func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, 
 		append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
-// HealthHandler returns a handler for clients that do not speak Connect. It answers 200 when the
-// node is ready, and 503 with the reason when it is not.
+// HealthHandler returns a handler that reports the node's health to clients that do not speak
+// Connect. It answers 200 when the node is ready, and 503 with the reason when it is not.
 func HealthHandler(h Host) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

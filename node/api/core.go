@@ -17,7 +17,7 @@ var (
 	// pruned.
 	ErrNoHeight = errors.New("no such height")
 
-	// ErrTooMuch: the answer would be longer than the limit.
+	// ErrTooMuch: the values that a Get asks for have more bytes than one answer may have.
 	ErrTooMuch = errors.New("the answer is too long")
 
 	// ErrNoRecord: the event log no longer has the record.
@@ -27,24 +27,25 @@ var (
 	ErrBeyond = tail.ErrBeyond
 )
 
-// Core is the part of a node that NodeService needs. All methods are safe for concurrent use, and
-// end when ctx ends.
+// Core is the part of a node that NodeService needs. All methods are safe for concurrent use. Each
+// returns when its ctx ends.
 //
 // After ErrUnavailable or engines.ErrDown, the caller may try again.
 type Core interface {
-	// Submit makes the transactions durable and returns one answer for each, in the given order.
-	// When it returns without an error, each transaction that was not refused is in the event log;
-	// RefusedCode returns the code of a refusal. After an error, it is unknown which transactions
-	// were accepted, and submitting them again is safe. The api keeps no reference to txs
-	// afterwards; the core may.
+	// Submit makes the transactions durable and returns one answer for each, in the given order. If
+	// the error is nil, every transaction is in the event log, except those that were refused:
+	// their answer has an Err, for which RefusedCode returns the code. If the error is not nil, it
+	// is unknown which transactions were accepted, and submitting all of them again is safe. The
+	// Core may keep txs, so the caller must not change it afterwards.
 	Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error)
 
-	// Look returns what is known about each id now, in the given order, without waiting.
+	// Look returns one Ending for each id, in the given order: whether the node knows the
+	// transaction, and how it has ended if it has. It does not wait for transactions to end.
 	Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error)
 
-	// Wait waits until each id has ended (with a result, or expired), and then returns what Look
-	// returns. If ctx ends first, it returns what is known by then, and no error. It does not wait
-	// for unknown ids.
+	// Wait waits until each transaction has ended (with a result, or expired), and then returns
+	// what Look returns. If ctx ends first, it returns what is known by then, and no error. It does
+	// not wait for unknown ids.
 	Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error)
 
 	// Get returns the values of the keys in the committed state at one height; 0 means the latest.
@@ -52,16 +53,17 @@ type Core interface {
 	// have more than max bytes together.
 	Get(ctx context.Context, keys [][]byte, height uint64, max int) (Read, error)
 
-	// Follow passes the durable records with an index above after to send, in order: those of the
-	// given kinds, or all if kinds is empty. It waits for more until ctx ends or send fails. From
-	// time to time it sends a Logged without a kind, which carries only the cursor. It returns
-	// ErrNoRecord if after lies before the oldest record that is kept.
+	// Follow calls send with each durable record whose index is above after, in order. If kinds is
+	// not empty, it leaves out records of other kinds. At the end of the log it waits for new
+	// records, until ctx ends or send fails. From time to time it sends a Logged without a kind,
+	// which carries only the cursor. It returns ErrNoRecord if after lies before the oldest record
+	// that is kept.
 	Follow(ctx context.Context, after uint64, kinds []string, send func(Logged) error) error
 
 	// Newest returns the index of the newest durable record.
 	Newest(ctx context.Context) (uint64, error)
 
-	// Status returns the state of the chain, or an error while the node is not ready.
+	// Status describes the chain and the node. It returns an error while the node is not ready.
 	Status(ctx context.Context) (Status, error)
 }
 

@@ -14,7 +14,8 @@ import (
 	"github.com/coppice-go/coppice/pubsub"
 )
 
-// codes maps the errors of a Core or a Host to Connect codes. The first match counts.
+// codes maps the errors of a Core or a Host to Connect codes. The first row whose error matches
+// counts.
 var codes = []struct {
 	err  error
 	code connect.Code
@@ -59,8 +60,9 @@ func RefusedCode(err error) apiv1.RefusedCode {
 	return apiv1.RefusedCode_REFUSED_CODE_UNSPECIFIED
 }
 
-// wireError returns the error that the client receives. If the request was cut off because its gate
-// was closed, the error is unavailable, whatever the Core made of the cancellation.
+// wireError returns the error that the client receives for err. If the request was cut off because
+// its gate was closed, the code is unavailable, whatever error the Core returned when it was cut
+// off.
 func wireError(ctx context.Context, err error) error {
 	if wire := new(connect.Error); errors.As(err, &wire) {
 		return err
@@ -90,7 +92,8 @@ func invalid(field, format string, args ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s: "+format, append([]any{field}, args...)...))
 }
 
-// Unavailable marks what a caller may simply try again.
+// Unavailable wraps err in ErrUnavailable if the chain has not started yet, because the caller may
+// then try again. It returns any other err unchanged.
 func Unavailable(err error) error {
 	if errors.Is(err, chain.ErrNotStarted) {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -15,22 +15,22 @@ import (
 
 // EventSource streams the events of a node. It is safe for concurrent use.
 type EventSource interface {
-	// Events sends records of the event log, in order and each once, and events of the tree as they
-	// come, until ctx ends, send fails, or q.Once is satisfied. Calls of send never overlap. Events
-	// continues while the node is down. It returns pubsub.ErrFilter for an invalid filter,
-	// ErrNoRecord for a cursor before the oldest record that is kept, and ErrBusy if the node
-	// already serves as many streams as it allows. If the log is up, it returns the first two
-	// before the first send.
+	// Events sends the events that q selects: records of the event log, in order and each once, and
+	// events of the tree as they happen. It returns when ctx ends, when send fails, or when
+	// everything that q.Once asks for has been sent. Calls of send never overlap. Events continues
+	// while the node is down. It returns pubsub.ErrFilter for an invalid filter, ErrNoRecord for a
+	// cursor before the oldest record that is kept, and ErrBusy if the node already serves as many
+	// streams as it allows. If the log is up, ErrFilter and ErrNoRecord come before the first send.
 	Events(ctx context.Context, q EventsQuery, send func(*apiv1.EventsResponse) error) error
 }
 
 // EventsQuery selects events.
 type EventsQuery struct {
-	After   uint64   // index of the last record seen
+	After   uint64   // the records begin after the one with this index
 	FromNow bool     // begin after the newest record, whatever After is
 	Filter  string   // in the language of pubsub.Table
 	Kinds   []string // of records and of tree events; empty means all
-	Once    bool     // end after the record that is the newest now; no tree events
+	Once    bool     // end after the record that is the newest when the call begins; no tree events
 }
 
 // EventKinds returns the names of all kinds of events: of the records of the log, and of the events
@@ -53,8 +53,8 @@ func (q EventsQuery) check() error {
 
 const maxFilter = 16 << 10
 
-// stalled is the longest time that one write to a client may take. After it, the client is cut off,
-// because a client that reads nothing holds a stream.
+// stalled is the longest time that one write to a client may take. A client that has not read by
+// then is cut off, because its stream counts against the number that the node allows.
 const stalled = 30 * time.Second
 
 func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.EventsRequest],
@@ -71,8 +71,8 @@ func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.Ev
 	return nil
 }
 
-// Streaming returns the handler of a stream. The stream also ends when until ends, and a client
-// that reads nothing is cut off.
+// Streaming returns a handler that serves a stream with h. It ends the stream when until ends, and
+// it cuts off a client that does not read.
 func Streaming(until context.Context, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancelCause(r.Context())
@@ -86,7 +86,7 @@ func Streaming(until context.Context, h http.Handler) http.Handler {
 	})
 }
 
-// deadlined gives each write its own deadline.
+// deadlined is a ResponseWriter that gives each write and each flush a deadline of its own.
 type deadlined struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -98,7 +98,7 @@ func (d *deadlined) Write(b []byte) (int, error) {
 	return d.ResponseWriter.Write(b)
 }
 
-// Flush sends what was written.
+// Flush sends the bytes that were written so far to the client.
 func (d *deadlined) Flush() {
 	_ = d.control.SetWriteDeadline(time.Now().Add(stalled))
 	_ = d.control.Flush() // the next write returns the error

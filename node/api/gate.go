@@ -9,10 +9,10 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Gate is the handler that the listener keeps while the handler behind it comes and goes. The
-// listener belongs to the host and outlives the api engine; each incarnation of the engine opens
-// the gate for itself. A closed gate answers every request with unavailable and the reason. A Gate
-// is safe for concurrent use.
+// Gate is the handler that the host's listener calls for the node's services. It passes requests on
+// to the handler of the api engine. The listener outlives that engine, so each incarnation of the
+// engine opens the gate for its own handler. A closed gate answers every request with unavailable
+// and the reason. A Gate is safe for concurrent use.
 type Gate struct {
 	// Meter, if set before the first request, receives the requests that a closed gate refuses.
 	Meter Meter
@@ -30,7 +30,8 @@ func NewGate(reason func() string) *Gate {
 	return &Gate{reason: reason, wire: connect.NewErrorWriter()}
 }
 
-// Passage is one incarnation's turn at a Gate.
+// Passage is the time in which a Gate is open for one incarnation of the api engine. Open begins it
+// and Close ends it.
 type Passage struct {
 	gate    *Gate
 	handler http.Handler
@@ -40,11 +41,11 @@ type Passage struct {
 	// guarded by gate.mu
 	inside int
 	closed bool
-	empty  chan struct{} // closed once the passage is closed and no request is inside
+	empty  chan struct{} // closed once the passage is closed and its last request has been answered
 }
 
-// Open passes requests to h until the Passage is closed. Opening the gate again closes the Passage
-// before.
+// Open lets the gate pass requests to h until the returned Passage is closed. If another Passage is
+// open, Open replaces and closes it.
 func (g *Gate) Open(h http.Handler) *Passage {
 	ctx, cancel := context.WithCancelCause(context.Background()) // it lives as long as the passage, until Close
 	p := &Passage{gate: g, handler: h, ctx: ctx, cancel: cancel, empty: make(chan struct{})}
@@ -60,9 +61,9 @@ func (g *Gate) Open(h http.Handler) *Passage {
 	return p
 }
 
-// Close stops letting requests in, and cancels those inside; their clients receive unavailable with
-// the reason. If another passage has replaced p, the gate stays open for that one. Closing p again
-// does nothing.
+// Close lets no more requests through and cancels those that the handler is serving. Their clients
+// receive unavailable with the reason. If another passage has replaced p, the gate stays open for
+// that one. Closing p again does nothing.
 func (p *Passage) Close(reason string) {
 	p.gate.mu.Lock()
 	if p.gate.cur == p {

@@ -9,8 +9,8 @@ import (
 )
 
 // Guard returns a handler that passes a request to h only if the request has one of the tokens, as
-// "authorization: Bearer <token>". The paths in open need none. Guard wraps everything that a
-// listener beyond loopback serves, so that no call can be forgotten.
+// "authorization: Bearer <token>". The paths in open need no token. Guard is put around all
+// handlers of a listener beyond loopback at once, so that none can be left unprotected by mistake.
 func Guard(h http.Handler, tokens []string, open ...string) http.Handler {
 	wire := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

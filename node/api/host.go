@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	// ErrNoPath: the tree has nothing at that path, or nothing living that matches its "*".
+	// ErrNoPath: the tree has no child at that path, or no living child that matches its "*".
 	ErrNoPath = errors.New("no such path")
 
 	// ErrHow: the child at this path cannot be killed in this way.
@@ -23,8 +23,8 @@ var (
 )
 
 // Host is the part of the process around a node that AdminService needs. It answers at any time,
-// whatever the tree is doing (I8): Tree, Spec, Health and Status never wait. All methods are safe
-// for concurrent use.
+// whatever the tree is doing (invariant I8 in docs/architecture.md): Tree, Spec, Health and Status
+// never wait. All methods are safe for concurrent use.
 type Host interface {
 	EventSource
 
@@ -39,7 +39,7 @@ type Host interface {
 	// ErrNotRunning.
 	Kill(ctx context.Context, k Kill) (Killed, error)
 
-	// Health reports whether the node is ready, and returns the reason if it is not.
+	// Health reports whether the node is ready. If it is not, reason says why.
 	Health() (ready bool, reason string)
 
 	// Status returns facts about the process.
@@ -50,7 +50,7 @@ type Host interface {
 type Kill struct {
 	Path         string // a last element "*" selects any living child there
 	How          apiv1.How
-	ReleaseAfter time.Duration // for HOW_HANG: how long the child ignores everything
+	ReleaseAfter time.Duration // for HOW_HANG: how long the child hangs
 }
 
 // Killed describes the child that was killed.

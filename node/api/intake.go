@@ -14,11 +14,11 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Intake limits the cost of the bodies of all requests together: their memory, also after
-// decompression, how slowly they may come, and the number of requests inside. A request beyond a
-// limit is refused with a text that says so: 413 for a body that is too long, 400 for a body that
-// is too slow, and 503 with Retry-After if other requests have taken the room. It is safe for
-// concurrent use.
+// Intake limits what request bodies cost the node: the memory of all bodies together, after
+// decompression too, the time that each body may take to arrive, and the number of requests that
+// are handled at once. A request beyond a limit is refused with a text that says so: 413 for a body
+// that is too long, 400 for a body that is too slow, and 503 with Retry-After if other requests
+// leave no room for it. An Intake is safe for concurrent use.
 type Intake struct {
 	o    IntakeOptions
 	wire *connect.ErrorWriter
@@ -32,7 +32,7 @@ type Intake struct {
 type IntakeOptions struct {
 	MaxBody     int64         // bytes of one body, after decompression; 80 MiB, like NodeOptions
 	MaxBodies   int64         // bytes of all bodies that are read or handled at once; 256 MiB, at least MaxBody
-	MaxRequests int           // requests inside at once; 2,000
+	MaxRequests int           // requests that are handled at once; 2,000
 	Patience    time.Duration // time that every body may take, whatever its length; 10 s
 	Rate        int64         // each Rate bytes received extend Patience by a second; 64 KiB
 }
@@ -40,7 +40,7 @@ type IntakeOptions struct {
 // gzipRatio is the largest number of bytes that one byte of gzip can decompress to.
 const gzipRatio = 1032
 
-// NewIntake returns an intake with nothing inside.
+// NewIntake returns an Intake with the limits in o.
 func NewIntake(o IntakeOptions) *Intake {
 	if o.MaxBody == 0 {
 		o.MaxBody = int64(NodeOptions{}.withDefaults().MaxBody)
@@ -136,7 +136,7 @@ func (in *Intake) leave() {
 	in.inside--
 }
 
-// take reserves n more bytes. It fails if there is no room.
+// take reserves room for n more bytes. It returns an error if there is no room.
 func (in *Intake) take(n int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -171,8 +171,8 @@ func writeUnavailable(wire *connect.ErrorWriter, w http.ResponseWriter, r *http.
 	_ = wire.Write(w, r, connect.NewError(connect.CodeUnavailable, err))
 }
 
-// tooLong answers 413 before it reads anything of the body. A client of Connect finds the error in
-// the answer's body.
+// tooLong answers 413 without reading the body. A Connect client finds the error in the body of the
+// answer.
 func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
 	unread(w, r)
 	w.Header().Set("Connection", "close") // the rest of the body is not read
@@ -187,8 +187,9 @@ func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
 		connect.NewError(connect.CodeResourceExhausted, errors.New(text)))
 }
 
-// status replaces Connect's status code 429, which Connect uses for every exhausted resource.
-// Streams and gRPC carry their code elsewhere and have status 200 here.
+// status is a ResponseWriter that sends code in place of status 429, which Connect uses for every
+// exhausted resource. The answers to streams and gRPC carry their code elsewhere and keep status
+// 200.
 type status struct {
 	http.ResponseWriter
 	code int
@@ -203,15 +204,16 @@ func (s *status) WriteHeader(code int) {
 
 type bodyKey struct{}
 
-// handed releases the room of the request's body. From now on, another part of the node owns its
-// contents and limits them.
+// handed releases the room that is reserved for the body of ctx's request. The caller has passed
+// the contents on to another part of the node, which limits them from then on.
 func handed(ctx context.Context) {
 	if b, ok := ctx.Value(bodyKey{}).(*body); ok {
 		b.release()
 	}
 }
 
-// body is a request's body whose bytes are counted. One goroutine reads it.
+// body is the body of a request. It counts its bytes and reserves room for them in the Intake. One
+// goroutine reads it.
 type body struct {
 	in      *Intake
 	from    io.ReadCloser
@@ -226,7 +228,8 @@ type body struct {
 	released bool
 }
 
-// reserve extends the reserved room to what n received bytes need.
+// reserve makes sure that room is reserved for the first n bytes received, decompressed. It returns
+// an error if there is no room.
 func (b *body) reserve(n int64) error {
 	want := min(b.in.o.MaxBody, n*b.factor)
 	b.mu.Lock()

@@ -19,7 +19,8 @@ type Request struct {
 	Stream bool
 }
 
-// Meter receives each call that has ended. It must not wait. A nil Meter is not called.
+// Meter is called with each call of the API that has ended. It must not wait. A nil Meter is not
+// called.
 type Meter func(Request)
 
 const servicePrefix = "/coppice.api.v1."

@@ -30,8 +30,8 @@ type NodeOptions struct {
 	// Meter receives the calls that have ended.
 	Meter Meter
 
-	// Barrier returns a fresh transaction that changes nothing. A consistent Get orders it and
-	// reads the state after it. The default is a read by the kv backend.
+	// Barrier returns a new transaction that changes nothing. A consistent Get submits it, and
+	// reads the state after it. By default, Barrier makes a read transaction of the kv backend.
 	Barrier func() (chain.Tx, error)
 }
 
@@ -162,7 +162,8 @@ func (s *nodeService) GetTx(ctx context.Context,
 	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(found[0])}), nil
 }
 
-// wait returns what became of each id within the timeout. If the timeout is 0, it does not wait.
+// wait waits for at most timeout until each transaction has ended, and returns what is known about
+// each then. If the timeout is 0, it does not wait.
 func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.Duration) ([]chain.Ending, error) {
 	var out []chain.Ending
 	var err error
@@ -229,8 +230,8 @@ func (s *nodeService) Get(ctx context.Context,
 	return connect.NewResponse(&apiv1.GetResponse{Height: read.Height, Values: values}), nil
 }
 
-// barrier orders a transaction and returns the height of its block. Every transaction that had its
-// result on any node before this call comes earlier in the order.
+// barrier submits the transaction that Barrier returns, and returns the height of its block. Every
+// transaction that had its result on any node before this call comes earlier in the order.
 func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 	b, err := s.limits.Barrier()
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// PlanOf returns the specified tree in its wire form. Paths begin below the host.
+// PlanOf returns the specified tree in its wire form. The paths of its places leave out the id of
+// the root, except for the root's own path.
 func PlanOf(root plan.Place) *apiv1.Child {
 	c := placeOfPlan(root, root.ID)
 	for _, child := range root.Children {

@@ -13,14 +13,15 @@ type Route struct {
 	Class   RouteClass
 }
 
-// RouteClass says how the host bounds the requests of a route.
+// RouteClass says how the host limits the requests of a route.
 type RouteClass uint8
 
 const (
-	// Plain routes answer at once and read no body. Nothing bounds them but the connections.
+	// Plain routes answer at once and read no body. Only the number of connections limits them.
 	Plain RouteClass = iota
 
-	// Ask routes must answer whatever the node does (I8): admin's own requests, few and small.
+	// Ask routes carry the requests of the admin service, which are few and small. They must be
+	// answered whatever the node is doing (I8).
 	Ask
 
 	// Work routes carry transactions, reads and snapshots.

@@ -10,7 +10,7 @@ import (
 )
 
 // Service is the api engine. While it serves, the gate is open to a NodeService over its Core. It
-// has no mailbox and no state of its own, so its death costs only the requests that are inside.
+// has no mailbox and no state of its own, so its death costs only the requests that it is serving.
 type Service struct {
 	Gate    *Gate
 	Core    Core
@@ -18,8 +18,8 @@ type Service struct {
 	Ready   func() // called once the gate is open; may be nil
 }
 
-// Serve opens the gate and keeps it open until ctx ends. Then it cuts off the requests inside and
-// waits for their handlers to return. It implements suture.Service.
+// Serve opens the gate and keeps it open until ctx ends. Then it cuts off the requests that are
+// being served, and waits for their handlers to return. It implements suture.Service.
 func (s *Service) Serve(ctx context.Context) error {
 	path, h := NodeHandler(s.Core, s.Options)
 	mux := http.NewServeMux()

@@ -13,16 +13,17 @@ import (
 // Snapshots is the part of a node that SnapshotService needs. All methods are safe for concurrent
 // use, and return ErrUnavailable while the node is down.
 type Snapshots interface {
-	// Create takes a snapshot. fresh is false if the newest snapshot already has the same state.
+	// Create takes a snapshot and returns it. If the newest snapshot already has the same state,
+	// Create returns that one and fresh is false.
 	Create(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error)
 
-	// List returns the snapshots, the oldest state first.
+	// List returns all snapshots, the one with the oldest state first.
 	List(ctx context.Context) ([]*apiv1.Snapshot, error)
 
 	// Retention returns which records the log keeps, and what makes it keep them.
 	Retention(ctx context.Context) (*apiv1.RetentionResponse, error)
 
-	// Backup sends the parts of a backup, in order.
+	// Backup makes a backup and calls send with its parts, in order.
 	Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error
 }
 

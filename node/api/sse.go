@@ -60,8 +60,8 @@ func EventsHandler(src EventSource, token string) http.Handler {
 	})
 }
 
-// sameOrigin refuses requests that a browser makes for a page of another site. Clients other than
-// browsers send no origin.
+// sameOrigin returns an error if a browser made the request for a page of another site. Clients
+// other than browsers send no origin.
 func sameOrigin(r *http.Request) error {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
@@ -174,9 +174,9 @@ func (s *sse) begin() {
 	s.w.WriteHeader(http.StatusOK)
 }
 
-// send writes one event. A message without an event becomes a comment, which shows proxies that the
-// stream is alive, and the cursor. By the standard, an EventSource remembers that cursor without
-// notifying its page.
+// send writes one event. For a message without an event, it writes a comment, which shows proxies
+// that the stream is alive, and the cursor as an id. By the standard, an EventSource keeps that id
+// without notifying its page.
 func (s *sse) send(m *apiv1.EventsResponse) error {
 	s.begin()
 	e, err := client.EventOf(m)

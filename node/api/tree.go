@@ -12,9 +12,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// ChildOf returns a supervisor's snapshot in its wire form. prefix is its path, and the paths of
-// all its descendants begin with it. The root has an empty prefix; its name is only in its own
-// path.
+// ChildOf returns the snapshot t of a supervisor in its wire form. prefix is the path of the
+// supervisor, and the paths of all its descendants begin with it. For the root, prefix is empty:
+// the root's id is its own path, and is in no other path.
 func ChildOf(t supervisor.Tree, prefix string) *apiv1.Child {
 	c := &apiv1.Child{
 		Path: cmp.Or(prefix, t.ID), Id: t.ID, Type: apiv1.ChildType_CHILD_TYPE_WORKER,

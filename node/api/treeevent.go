@@ -10,7 +10,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// treeKinds has one event of each kind that a stream carries. Dropped reports lost events.
+// treeKinds has one event of each kind that a stream carries. Lost events are reported by the
+// message Dropped, so supervisor.EventsDropped is not one of them.
 var treeKinds = []supervisor.Event{
 	supervisor.SupervisorStarted{}, supervisor.SupervisorStopped{}, supervisor.ChildStarting{},
 	supervisor.ChildStarted{},

@@ -1,3 +1,3 @@
-// Package backup is the format of a backup: the Sender that sends a home in parts, the Writer that
-// makes a directory from the parts, the digests that seal the directory, and its verification.
+// Package backup defines the format of a backup. A Sender sends a home in parts, and a Writer makes
+// a directory from the parts. Digests seal the directory, and Verify checks it.
 package backup

@@ -1,6 +1,7 @@
 package backup
 
-// Options say what goes into a backup beside the data of the home, and who learns of its progress.
+// Options set what a backup contains beside the data of the home, and which function is told of its
+// progress.
 type Options struct {
 	Program string // the program that makes the backup, and its version
 
@@ -11,7 +12,8 @@ type Options struct {
 	// Progress, if set, is called with the step that the backup is at, and how far it has come.
 	Progress func(step string, done, total uint64)
 
-	// Fatal is as offline.SnapshotOptions.Fatal.
+	// Fatal ends the process when the home's state can neither be read nor closed, for example
+	// because its disk is full. It must not return; nil panics.
 	Fatal func(error)
 }
 

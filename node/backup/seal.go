@@ -47,8 +47,8 @@ func (w *Writer) seal() ([]byte, error) {
 	return bytes.Replace(data, blank, sumField(w.info.Sum), 1), nil
 }
 
-// withoutSum returns backup.json with an empty digest in the place of sum, which is what the digest
-// is computed over.
+// withoutSum returns data with an empty digest in the place of sum. The digest of backup.json is
+// computed over these bytes.
 func withoutSum(data []byte, sum snapshots.Hex) []byte {
 	return bytes.Replace(data, sumField(sum), sumField(nil), 1)
 }
@@ -56,7 +56,8 @@ func withoutSum(data []byte, sum snapshots.Hex) []byte {
 // sumField returns the field of backup.json that has the digest.
 func sumField(sum snapshots.Hex) []byte { return []byte(`"sum": "` + sum.String() + `"`) }
 
-// checkSum checks backup.json against its own digest. The first format had none.
+// checkSum returns an error if data, the content of backup.json, does not match its own digest. The
+// first format had no digest.
 func (b Info) checkSum(path string, data []byte) error {
 	if b.Format == 1 && b.Sum == nil && b.Files == nil {
 		return nil

@@ -29,8 +29,8 @@ const (
 // snapshotPrefix begins the names of the snapshot's files in the parts of a backup.
 const snapshotPrefix = "snapshot/"
 
-// Sender sends a backup of a home in parts. The parts are everything that is needed to make another
-// home of it.
+// Sender sends a backup of a home in parts. Together, the parts are all that is needed to make
+// another home.
 type Sender struct {
 	Home        string             // its directory
 	Snapshots   snapshots.Dir      // the directory of the snapshot
@@ -143,7 +143,7 @@ func (b *Sender) records(ctx context.Context) (digest []byte, err error) {
 // recordSum is the digest of a backup's records.
 type recordSum struct{ h hash.Hash }
 
-// newRecordSum returns the digest of no records.
+// newRecordSum returns a digest to which no record was added yet.
 func newRecordSum() recordSum { return recordSum{sha256.New()} }
 
 // add adds the next record to the digest.
@@ -155,8 +155,8 @@ func (s recordSum) add(kind uint8, data []byte) {
 	s.h.Write(data)
 }
 
-// EachRecord calls f for the records first to last of a log that exist. An entry is valid only
-// during the call.
+// EachRecord calls f for the records from first to last that the log has. An entry is valid only
+// during the call of f.
 func EachRecord(ctx context.Context, l *eventlog.Log, first, last uint64, f func(eventlog.Entry) error) error {
 	for e, err := range chain.Records(l.Cursor, first, min(last, l.Durable())) {
 		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
@@ -170,7 +170,8 @@ func EachRecord(ctx context.Context, l *eventlog.Log, first, last uint64, f func
 	return nil
 }
 
-// ReadRecords calls f for all records of the log in dir. An entry is valid only during the call.
+// ReadRecords calls f for all records of the log in dir. An entry is valid only during the call of
+// f.
 func ReadRecords(ctx context.Context, dir string, f func(eventlog.Entry) error) error {
 	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
 	if err != nil {

@@ -44,7 +44,7 @@ type Writer struct {
 }
 
 // NewWriter begins a backup in dest, which must be vacant (see RequireVacant). Until Finish, the
-// backup lies beside dest, in a directory of that name with PartialSuffix. Errors are
+// backup is in a directory beside dest, whose name is that of dest with PartialSuffix. Errors are
 // exit.ErrConfig.
 func NewWriter(dest string, o Options) (*Writer, error) {
 	dest, err := RequireVacant(dest)
@@ -67,8 +67,8 @@ func NewWriter(dest string, o Options) (*Writer, error) {
 	return w, nil
 }
 
-// RequireVacant returns path as an absolute path. It refuses a path at which there is anything but
-// an empty directory.
+// RequireVacant returns path as an absolute path. It returns an error if path exists and is not an
+// empty directory.
 func RequireVacant(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -89,8 +89,7 @@ func RequireVacant(path string) (string, error) {
 	return path, nil
 }
 
-// Abandon removes a backup that was not finished. After a
-// successful Finish it does nothing.
+// Abandon removes a backup that was not finished. After a successful Finish it does nothing.
 func (w *Writer) Abandon() {
 	if w.file != nil {
 		w.file.Close()
@@ -151,7 +150,8 @@ func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	return err
 }
 
-// path returns the path of a file of the backup. It refuses names that do not belong in a backup.
+// path returns the path of a file of the backup. It returns an error for a name that does not
+// belong in a backup.
 func (w *Writer) path(name string) (string, error) {
 	if name == chain.GenesisFile || name == config.FileName {
 		return filepath.Join(w.tmp, name), nil

@@ -113,7 +113,8 @@ func Load(home string) (Config, error) {
 	return s.Config, err
 }
 
-// Validate checks the values. Errors are exit.ErrConfig and *Error, and name the keys.
+// Validate returns an error if a value is invalid. The error is an *Error, which names the keys,
+// and so is exit.ErrConfig.
 func (c Config) Validate() error {
 	return Settings{Config: c}.validate()
 }

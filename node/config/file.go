@@ -8,9 +8,9 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// readFile takes the values of a TOML file. go-toml's decoder first checks that the file is valid
-// TOML and sets nothing twice. Then readFile walks the file's syntax, because only the syntax has
-// the line and column of a value.
+// readFile sets the values that a TOML file gives, and returns the problems of the file. go-toml's
+// decoder first checks that the file is valid TOML and sets no key twice. Then readFile walks the
+// file's syntax, because only the syntax has the line and column of a value.
 func (s *Settings) readFile(path string, data []byte) (bad problems) {
 	var discarded map[string]any
 	if err := toml.Unmarshal(data, &discarded); err != nil {
@@ -26,8 +26,8 @@ func (s *Settings) readFile(path string, data []byte) (bad problems) {
 	f := &fileWalk{Settings: s, path: path, bad: &bad}
 	f.parser.Reset(data)
 
-	// The name of the current table with its dot, and whether the table is known. Keys in an
-	// unknown table are not reported as well.
+	// The name of the current table with its dot, and whether the table is known. If it is not,
+	// only the table is reported, and not its keys.
 	table, known := "", true
 
 	for f.parser.NextExpression() {
@@ -97,7 +97,7 @@ func (f *fileWalk) table(kind unstable.Kind, name string, at unstable.Range) (kn
 	return false
 }
 
-// keyValue takes the value of a key in a table. An inline table is read as a table.
+// keyValue sets the value of a key in a table. An inline table is read as a table.
 func (f *fileWalk) keyValue(table string, n *unstable.Node) {
 	it := n.Key()
 	name, at := f.name(&it)

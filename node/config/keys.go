@@ -13,7 +13,7 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// Key is one key of the configuration, with everything that is known about it.
+// Key describes one key of the configuration.
 type Key struct {
 	Name string // as in coppice.toml: section.key
 	Doc  string // whole sentences, for people
@@ -228,7 +228,8 @@ func Keys() []Key {
 	return all
 }
 
-// LookupKey finds a key by its name. If there is none, near are the names that may have been meant.
+// LookupKey returns the key with the given name. If there is none, ok is false and near lists
+// similar names, which may have been meant.
 func LookupKey(name string) (k Key, near []string, ok bool) {
 	for _, k := range Keys() {
 		if k.Name == name {
@@ -347,7 +348,7 @@ func (k Key) Want() string {
 	}
 }
 
-// set sets the key's value in c from text, in the form that the environment and flags use.
+// set sets the key's value in c from text, which has the form that the environment and flags use.
 func (k Key) set(c *Config, text string) error {
 	bad := func() error { return fmt.Errorf("%q: want %s", text, k.Want()) }
 	number := func(bits int) (int64, error) {
@@ -441,7 +442,7 @@ func didYouMean(near []string) string {
 }
 
 // distance returns how many letters must be inserted, deleted or replaced to turn a into b
-// (Levenshtein). Long words are always far apart.
+// (Levenshtein). If a word is longer than 64 bytes, it returns a very large number.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return math.MaxInt

@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// ConsensusHome returns a home as its configuration describes it to a kind of consensus.
+// ConsensusHome returns the description of the home in dir that a kind of consensus gets.
 func (c Config) ConsensusHome(dir string, g chain.Genesis) consensus.Home {
 	return consensus.Home{
 		Dir: dir, Genesis: g, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxs: c.Consensus.MaxTxs,
@@ -18,8 +18,8 @@ func (c Config) ConsensusHome(dir string, g chain.Genesis) consensus.Home {
 	}
 }
 
-// Plan returns the tree of a node with this configuration, whose kind of consensus must be
-// registered, without the user's engines.
+// Plan returns the planned tree of a node with this configuration, without the user's engines. The
+// configured kind of consensus must be registered.
 func (c Config) Plan() plan.Place {
 	k, _ := consensus.Lookup(c.Consensus.Kind)
 	return plan.Of(c.Profile, k.Traits())
@@ -50,7 +50,8 @@ func kindDocs() string {
 	return strings.Join(docs, "; ") + "."
 }
 
-// checkKind refuses any configuration if the program has registered no kind of consensus.
+// checkKind returns an error if the program has registered no kind of consensus. No configuration
+// is valid then.
 func checkKind(Config) error {
 	if len(consensus.Kinds()) == 0 {
 		return errors.New("this program has registered no kind of consensus (consensus.Register)")

@@ -86,7 +86,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%v: %d problems:\n  %s", exit.ErrConfig, len(lines), strings.Join(lines, "\n  "))
 }
 
-// Is makes every Error an exit.ErrConfig.
+// Is reports whether target is exit.ErrConfig, so every Error is an exit.ErrConfig.
 func (e *Error) Is(target error) bool { return target == exit.ErrConfig }
 
 // problems collects the problems of a configuration.
@@ -192,8 +192,8 @@ func FromAssignments(list []Assignment) (Settings, error) {
 	return s.checked(bad)
 }
 
-// checked returns s, with an error if there is any problem: those in bad, and those of the values
-// themselves.
+// checked returns s and an *Error with the problems in bad and those of the values of s. The error
+// is nil if there are no problems.
 func (s Settings) checked(bad problems) (Settings, error) {
 	known := new(Error)
 	if errors.As(s.validate(), &known) {
@@ -213,7 +213,8 @@ func (s Settings) validate() error {
 	return bad.err()
 }
 
-// set takes the value of a key, in the form that the environment and flags use.
+// set sets a key to value, which has the form that the environment and flags use. It adds a problem
+// to bad if there is no such key, or if the value is invalid.
 func (s *Settings) set(o Origin, name, value string, bad *problems) {
 	k, near, ok := LookupKey(name)
 	if !ok {
@@ -232,11 +233,11 @@ func (s *Settings) set(o Origin, name, value string, bad *problems) {
 // notKeys are the variables that the command reads and that do not belong to a key.
 var notKeys = []string{"COPPICE_HOME", "COPPICE_TOKEN"}
 
-// readEnvironment takes the values of the keys' variables. A variable that belongs to no key is
-// refused if it begins like the variables of a section, or if it is nearly the name of a key's
-// variable. A node that runs with another value than its operator believes is worse than one that
-// does not start. Other variables that begin with COPPICE_ are left alone, because container
-// platforms make up such names from the name of a service.
+// readEnvironment reads the variables that set keys. A variable that belongs to no key is refused
+// if it begins like the variables of a section, or if it is nearly the name of a key's variable. A
+// node that runs with another value than its operator believes is worse than one that does not
+// start. Other variables that begin with COPPICE_ are ignored, because container platforms make up
+// such names from the name of a service.
 func (s *Settings) readEnvironment(environ []string, bad *problems) {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
@@ -300,7 +301,8 @@ func (c Config) Commented() string {
 	return b.String()
 }
 
-// wrap breaks text between words into lines of at most width bytes. Only a longer word exceeds it.
+// wrap breaks text between words into lines of at most width bytes. A word that is longer than
+// width has a line of its own.
 func wrap(text string, width int) string {
 	var b strings.Builder
 	at := 0

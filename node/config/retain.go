@@ -17,8 +17,8 @@ func (c LogConfig) RetainBytes() (n int64, ok bool) {
 	return n, err == nil
 }
 
-// checkRetain checks log.retain. Truncation needs snapshots, so anything but "all" is refused if
-// none are taken.
+// checkRetain checks log.retain. With any value but "all", the log is truncated. That needs
+// snapshots, so such a value is refused if none are taken.
 func checkRetain(c Config) error {
 	if c.Log.Retain == RetainAll {
 		return nil

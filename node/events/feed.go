@@ -7,7 +7,7 @@ import (
 )
 
 // feed is a ring of the newest events of the tree. Any number of readers read it, each from its own
-// place. Its cost does not depend on the readers.
+// place. Adding an event costs the same however many readers there are.
 type feed struct {
 	mu   sync.Mutex
 	ring []supervisor.Event
@@ -43,8 +43,9 @@ func (f *feed) changed() <-chan struct{} {
 	return f.news
 }
 
-// read appends the events from a place on to batch, as many as its capacity allows, and returns the
-// place after them. missed counts the events that the ring had dropped before they were read.
+// read appends the events that begin at place from to batch, until batch is at its capacity, and
+// returns batch and the place after its last event. missed is the number of events that the ring
+// had overwritten before they were read.
 func (f *feed) read(from uint64, batch []supervisor.Event) (_ []supervisor.Event, missed, next uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -77,8 +77,9 @@ func classOf(e engines.Event) string {
 	return strings.ToLower(strings.TrimPrefix(class.String(), "EXIT_CLASS_"))
 }
 
-// anyOf is a family of filters. Its value is one or more of a few words, separated by bars. A
-// filter matches an event that has one of the words.
+// anyOf is the family of the filters on one property of an event, such as its kind. The value of
+// such a filter is one of words, or several with bars between them. The filter matches an event
+// whose property is one of these words.
 type anyOf struct {
 	name  string
 	words []string
@@ -117,7 +118,8 @@ func (f oneOf) Match(e engines.Event) bool {
 	return false
 }
 
-// pathFilter is the family of paths.
+// pathFilter is the family of the filters on the path of an event of the tree. It refuses malformed
+// paths.
 type pathFilter struct {
 	under *pubsub.Attribute[engines.Event]
 }

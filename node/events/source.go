@@ -100,7 +100,8 @@ func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1
 	return st.follow(ctx, place)
 }
 
-// unavailable wraps err in ErrUnavailable if asking again may succeed.
+// unavailable returns the error that Events returns when the log fails with err: the cause of ctx
+// if ctx has ended, and err otherwise, wrapped in ErrUnavailable if asking again may succeed.
 func unavailable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -111,8 +112,8 @@ func unavailable(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: the event log cannot be read: %w", api.ErrUnavailable, err)
 }
 
-// stream is one call of Events. The tail of the log and the pump of the tree's events run beside
-// each other, so that neither waits when the other does. mu is held during each send.
+// stream is one call of Events. One goroutine sends the records of the log and another the events
+// of the tree, so neither waits when the other does. mu is held during each send.
 type stream struct {
 	source  *Source
 	chain   pubsub.Chain[engines.Event]

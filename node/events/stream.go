@@ -14,8 +14,8 @@ import (
 // treeBatch is the number of tree events that are read at once.
 const treeBatch = 64
 
-// enter opens the log at the cursor, and finds the newest record for a stream that begins now. A
-// stream whose filter matches no record needs no log.
+// enter opens the log at the stream's cursor. For a stream that begins now, it sets the cursor to
+// the newest record. A stream whose filter matches no record needs no log.
 func (s *stream) enter(ctx context.Context) error {
 	if !s.records {
 		return nil
@@ -28,7 +28,8 @@ func (s *stream) enter(ctx context.Context) error {
 	return nil
 }
 
-// once sends the records that exist now.
+// once sends the records up to the one that was the newest when the stream began, and then the
+// cursor.
 func (s *stream) once(ctx context.Context) error {
 	for s.records && s.cursor < s.log.End() { // if no record comes up to there, a mark does
 		it, err := s.log.Next(ctx)
@@ -43,7 +44,7 @@ func (s *stream) once(ctx context.Context) error {
 	return s.emit(&apiv1.EventsResponse{}) // the cursor to continue from
 }
 
-// follow sends events until the stream is ended from outside.
+// follow sends records and events of the tree until ctx ends or a send fails.
 func (s *stream) follow(ctx context.Context, place uint64) error {
 	if err := s.emit(&apiv1.EventsResponse{}); err != nil { // tells the client that the stream is live
 		return err
@@ -142,8 +143,9 @@ func (s *stream) tail(ctx context.Context) error {
 	}
 }
 
-// pass moves the cursor to a record and sends that record, or moves it to a mark. After a long gap
-// it sends the cursor alone, for a client whose filter matches little.
+// pass takes the next item of the log. For a record, it moves the cursor to it and sends the
+// record. For a mark, which carries only an index, it moves the cursor there. After a long gap it
+// sends the cursor alone, for a client whose filter matches little.
 func (s *stream) pass(it tail.Item) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

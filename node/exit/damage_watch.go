@@ -12,17 +12,17 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// DamageWatch ends a run at the first exit or failed start in the core of the tree that reports
-// damage, or that reports that the consensus cannot be started. No restart repairs the data on a
-// disk. The limits of the tree would end the run too, but only after all the restarts that they
-// allow.
+// DamageWatch ends a run at once when a child of the tree's core exits or fails to start with an
+// error that reports damage, or that the consensus cannot be started. No restart repairs the data
+// on a disk. Without the watch, the run would end only after all the restarts that the limits of
+// the tree allow.
 type DamageWatch struct {
 	mu     sync.Mutex
 	cancel context.CancelCauseFunc // of the run
 	err    error
 }
 
-// Run returns the context of a run. The watch cancels it.
+// Run returns the context of a run. When d finds damage, it cancels that context.
 func (d *DamageWatch) Run(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(ctx)
 	d.mu.Lock()

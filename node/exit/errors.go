@@ -26,8 +26,8 @@ var (
 	// together.
 	ErrDamage = errors.New("damage found")
 
-	// ErrGaveUp: the tree's root gave up, or was killed, or a decided transaction is known to end
-	// the process.
+	// ErrGaveUp: the tree's root gave up or was killed, or it is known that executing a decided
+	// transaction ends the process.
 	ErrGaveUp = errors.New("gave up")
 )
 
@@ -66,8 +66,8 @@ func Code(err error) int {
 	}
 }
 
-// Classify wraps an error of the tree or of a file in the class that it belongs to. It returns err
-// itself if err has a class already, or belongs to none.
+// Classify returns err, wrapped in the class that it belongs to. It returns err unchanged if err
+// has a class already, or belongs to none. err is an error of the tree or of a file.
 func Classify(err error) error {
 	var corrupt *eventlog.CorruptError
 	switch {
@@ -96,8 +96,8 @@ func Classify(err error) error {
 	return err
 }
 
-// NoHome returns the error for a directory that is not a home because the file missing is not
-// there.
+// NoHome returns the error for a directory that is not a home. missing is the name of the file that
+// it lacks.
 func NoHome(home, missing string) error {
 	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig,
 		home, missing)

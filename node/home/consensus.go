@@ -9,7 +9,7 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// CheckKind refuses a home that belongs to another kind of consensus than k.
+// CheckKind returns an error if the home belongs to another kind of consensus than k.
 func CheckKind(home string, k consensus.Kind) error {
 	for _, other := range consensus.Kinds() {
 		h, ok := other.(consensus.Homed)
@@ -23,8 +23,8 @@ func CheckKind(home string, k consensus.Kind) error {
 	return nil
 }
 
-// AddBackends adds the backends that the given kinds of consensus bring, for those of them that
-// claim the home.
+// AddBackends adds transaction backends to backends: those of each given kind of consensus to which
+// the home belongs.
 func AddBackends(home string, backends map[string]chain.Backend, kinds ...consensus.Kind) error {
 	for _, k := range kinds {
 		h, ok := k.(consensus.Homed)
@@ -48,8 +48,9 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 	return nil
 }
 
-// TraitsOf returns the traits of the kind of consensus that the configuration in a directory names.
-// The code that uses the configuration reports an invalid one.
+// TraitsOf returns the traits of the kind of consensus that the configuration in dir names. If the
+// configuration is invalid, it returns no traits; the code that uses the configuration reports the
+// error.
 func TraitsOf(dir string) consensus.Traits {
 	c, err := config.Load(dir)
 	k, ok := consensus.Lookup(c.Consensus.Kind)

@@ -35,7 +35,7 @@ func (v Version) Text(needs string) string {
 	return text
 }
 
-// CheckFormat refuses a directory that is not a home of the current version.
+// CheckFormat returns an error if a directory is not a home of the current version.
 func CheckFormat(home string) error {
 	v, err := ReadFormat(home, CurrentVersion)
 	if err == nil && v < CurrentVersion {
@@ -45,7 +45,7 @@ func CheckFormat(home string) error {
 	return err
 }
 
-// ReadFormat returns the format of a home. It refuses a format above newest.
+// ReadFormat returns the format of a home. It returns an error for a format above newest.
 func ReadFormat(home string, newest Version) (Version, error) {
 	path := filepath.Join(home, FormatFile)
 	data, err := os.ReadFile(path)

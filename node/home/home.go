@@ -97,8 +97,8 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 	return g, durable.OS.SyncDir(home)
 }
 
-// genesis returns the genesis of a new home: the one of Genesis, the one that the options of the
-// kind of consensus bring, or a new one. own is nil if the kind has no files in the home.
+// genesis returns the genesis of a new home: o.Genesis if it is set, or the one that the options of
+// the kind of consensus bring, or else a new one. own is nil if the kind has no files in the home.
 func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 	var theirs *chain.Genesis
 	if own != nil {
@@ -126,15 +126,14 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 	return g, err
 }
 
-// IsHome reports whether a directory is a home. It returns true as well if that cannot be found
-// out.
+// IsHome reports whether a directory is a home. If it cannot find out, it returns true.
 func IsHome(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, FormatFile))
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// Lock makes this process the only one that uses the home, until the file is closed or the process
-// ends.
+// Lock makes this process the only one that uses the home, until the returned file is closed or the
+// process ends.
 func Lock(home string) (*os.File, error) {
 	path := filepath.Join(home, lockFile)
 	f, err := flock.TryLock(path)

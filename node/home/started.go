@@ -28,8 +28,9 @@ func MarkStarted(home string, id [16]byte) error {
 	return errors.Join(err, durable.OS.SyncDir(home))
 }
 
-// StartedWithoutLog returns exit.ErrDamage for a home that has no log any more. The caller has
-// found that there is none. A chain that began anew there would not know what was acknowledged.
+// StartedWithoutLog returns exit.ErrDamage if the home once had a log, and nil if it never had one.
+// The caller has found that it has none now. A new log must not be made in a home that lost its
+// log: the new chain would lack the transactions that were acknowledged.
 func StartedWithoutLog(home string) error {
 	b, err := os.ReadFile(filepath.Join(home, startedFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,9 +44,9 @@ func StartedWithoutLog(home string) error {
 		exit.ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
 }
 
-// StateWithoutLog refuses a home without a log that has a state or once had a log. It must be
-// called before a new log is made there. A log is durable before its state is begun, so no crash
-// leaves such a home.
+// StateWithoutLog returns an error if the home has no log, but has a state or once had a log. It
+// must be called before a new log is made there. A log is durable before its state is begun, so a
+// crash cannot leave such a home.
 func StateWithoutLog(disk vfs.FS, home string) error {
 	logs, err := HasFile(disk, LogDir(home), func(name string) bool { return strings.HasSuffix(name, ".seg") })
 	if err != nil || logs {

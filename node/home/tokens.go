@@ -12,8 +12,7 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// submitTokenFile holds the token with which clients on other machines may submit and read, but do
-// nothing else.
+// submitTokenFile holds the token for clients on other machines that may only submit and read.
 const submitTokenFile = "submit.token"
 
 // ReadTokens reads the admin token and the submit token of a home. The second may be missing.

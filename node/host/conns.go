@@ -7,11 +7,11 @@ import (
 	"sync"
 )
 
-// conns bounds how many connections the listener holds. When there is one too many, it closes the
-// connection that has been without a request for longest; a request counts once its head is
-// complete. So thousands of idle connections keep no client out, and admin always answers (I8).
-// api.Intake bounds the connections that have a request, below this bound. conns is safe for
-// concurrent use.
+// conns limits the number of connections that the listener holds. When there is one too many, it
+// closes the connection that has been without a request for longest. A connection has a request
+// once the request's head is complete. So thousands of idle connections keep no client out, and the
+// admin service always answers (invariant I8 in docs/architecture.md). api.Intake limits the
+// connections that have a request to a lower number. conns is safe for concurrent use.
 type conns struct {
 	max int
 

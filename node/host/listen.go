@@ -51,9 +51,9 @@ func (h *Host) tlsConfig() *tls.Config {
 	}
 }
 
-// guarded requires a token for every request except the health checks, if other machines can reach
-// the listener. Either the admin token or the submit token will do here. Routes that change the
-// node require the admin token as well.
+// guarded returns next, or, if other machines can reach the listener, a handler that calls next
+// only for requests with a token. Only the health checks need none. Both the admin token and the
+// submit token are accepted here. Routes that change the node require the admin token as well.
 func (h *Host) guarded(next http.Handler) http.Handler {
 	host, _, _ := net.SplitHostPort(h.Listen) // validated with the configuration
 	if config.Loopback(host) {
@@ -68,7 +68,7 @@ func (h *Host) guarded(next http.Handler) http.Handler {
 	return api.Guard(next, tokens, "/healthz", "/readyz")
 }
 
-// nodeFile returns the file that tells clients on this machine how to reach the listener at addr.
+// nodeFile returns the description of the listener at addr for clients on this machine.
 func (h *Host) nodeFile(addr string) api.NodeFile {
 	f := api.NodeFile{PID: os.Getpid(), Address: addr}
 	if host, port, err := net.SplitHostPort(addr); err == nil && net.ParseIP(host).IsUnspecified() {

@@ -27,7 +27,7 @@ type Bounds struct {
 	Admin  api.IntakeOptions // for everything that must answer however much work there is (I8)
 }
 
-// NewBounds returns the default bounds for a listener that may hold so many connections.
+// NewBounds returns the default bounds of a listener that may hold conns connections.
 func NewBounds(conns int) Bounds {
 	return Bounds{
 		Header: 10 * time.Second, Idle: 2 * time.Minute, Head: 64 << 10, Conns: conns,
@@ -59,7 +59,7 @@ type Host struct {
 	up          chan struct{}                   // closed once address is set
 }
 
-// New returns a Host that does not listen yet. Its error is exit.ErrConfig: the certificate cannot
+// New returns a Host that does not listen yet. It returns exit.ErrConfig if the certificate cannot
 // be used.
 func New(o Options) (*Host, error) {
 	h := &Host{Options: o, up: make(chan struct{})}
@@ -79,8 +79,8 @@ func (h *Host) Addr(ctx context.Context) (string, error) {
 	}
 }
 
-// Start is the StartFunc of the child that serves. Later incarnations listen on the port of the
-// first, even if the configuration left the choice of the port open.
+// Start is the StartFunc of the child admin, which serves. Later incarnations listen on the port of
+// the first, even if the configuration left the choice of the port open.
 func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 	listen := h.Listen
 	if a := h.address.Load(); a != nil {
@@ -114,7 +114,8 @@ func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 	}}, nil
 }
 
-// mux returns the handler of the table of routes. Streams end with the given context.
+// mux returns a handler that serves the table of routes. Its streams end when the context streams
+// ends.
 func (h *Host) mux(streams context.Context) http.Handler {
 	work, ask := api.NewIntake(h.Bounds.Work), api.NewIntake(h.Bounds.Admin)
 	mux := http.NewServeMux()
@@ -139,7 +140,7 @@ func (h *Host) mux(streams context.Context) http.Handler {
 // grace is how long the requests in progress may take to end when admin is told to stop.
 const grace = 500 * time.Millisecond
 
-// admin is one incarnation of the child that serves.
+// admin is one incarnation of the child admin, which serves.
 type admin struct {
 	listener net.Listener
 	end      context.CancelFunc // ends the streams

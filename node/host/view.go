@@ -27,7 +27,7 @@ type View struct {
 	News    api.EventSource
 }
 
-// Tree returns a snapshot of the tree. Paths begin below its root.
+// Tree returns a snapshot of the tree. Paths leave out the id of the root.
 func (h View) Tree() *apiv1.TreeResponse {
 	tree := h.Root().Tree()
 	children := tree.Children
@@ -46,13 +46,13 @@ func (h View) Spec() *apiv1.SpecResponse {
 	return &apiv1.SpecResponse{Root: api.PlanOf(h.Plan), Profile: string(h.Profile), Text: h.Plan.String()}
 }
 
-// Health reports whether the node serves, and if not, why.
+// Health reports whether the node serves, and returns the reason if it does not.
 func (h View) Health() (bool, string) {
 	why := h.Down()
 	return why == "", why
 }
 
-// Status returns what status shows of the process, whether or not the node serves.
+// Status returns facts about the process, whether or not the node serves.
 func (h View) Status() api.HostStatus {
 	why := h.Down()
 
@@ -98,15 +98,15 @@ func Down(t supervisor.Tree) string {
 	return ""
 }
 
-// ErrByHand is the reason of every kill that a client of the admin service asked for.
+// ErrByHand is the exit error of a child that was killed through the admin service.
 var ErrByHand = errors.New("asked for through the admin service")
 
-// defaultRelease is how long a hanging child hangs if the client does not say. It is longer than
-// the default shutdown time, so that the child becomes an orphan.
+// defaultRelease is how long a hanging child hangs if the client does not set a time. It is longer
+// than the default shutdown time, so that the child becomes an orphan.
 const defaultRelease = 7 * time.Second
 
-// takeFault is how long a child has to take a fault. A child that has not taken it by then counts
-// as one that takes no faults.
+// takeFault is how long a child may take to accept an injected fault. After that, Kill treats it as
+// a child that accepts no faults.
 const takeFault = 2 * time.Second
 
 // Kill makes the child at k.Path fail in the way that k.How names. A hanging child is told to stop
@@ -130,7 +130,8 @@ func (h View) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 	}
 }
 
-// strike kills target, which must take a fault before take ends.
+// strike kills target in the way that k.How names, and returns what it killed. If the way is an
+// injected fault, strike fails unless target accepts the fault before take ends.
 func (h View) strike(take context.Context, target supervisor.Tree, k api.Kill) (api.Killed, error) {
 	killed := api.Killed{Path: target.Path, Incarnation: target.Incarnation, Type: apiv1.ChildType_CHILD_TYPE_WORKER}
 	supervises := target.Kind != supervisor.Worker
@@ -183,10 +184,11 @@ func (h View) strike(take context.Context, target supervisor.Tree, k api.Kill) (
 	return killed, nil
 }
 
-// kill ends the child at path as the supervisor's Kill does.
+// kill ends the child at path with the supervisor's Kill.
 func (h View) kill(path string) error { return wireKill(path, h.Root().Kill(path, ErrByHand)) }
 
-// wireKill wraps err in the error of the admin service that says the same.
+// wireKill returns the error of the admin service that corresponds to err, which is an error of the
+// supervisor.
 func wireKill(path string, err error) error {
 	switch {
 	case err == nil:
@@ -206,8 +208,8 @@ func wireKill(path string, err error) error {
 	return err
 }
 
-// find resolves a path. Its last element may be "*", which selects any running child. The root of
-// the tree has no path, so it cannot be found.
+// find returns the child at a path. The last element of the path may be "*", which selects any
+// running child there. The root of the tree has no path, so it cannot be found.
 func (h View) find(path string) (supervisor.Tree, error) {
 	tree := h.Root().Tree()
 	dir, any := strings.CutSuffix(path, "/*")

@@ -15,8 +15,8 @@ import (
 	"github.com/coppice-go/coppice/internal/durable"
 )
 
-// ErrDeaths: the file of deaths is not as it was written. It is written in one step, so a crash
-// does not cause that.
+// ErrDeaths: the contents of the file of deaths are not what was written. The file is written in
+// one step, so a crash does not cause that.
 var ErrDeaths = errors.New("file of deaths")
 
 // maxKept is the largest number of transactions in the file. The transaction whose last death is
@@ -32,7 +32,7 @@ type ledger struct {
 	Transactions []record `json:"transactions"` // ordered by last death, the latest last
 }
 
-// record holds the number of process deaths at which a transaction was running its backend's code.
+// record counts the deaths of a process at which a transaction was running its backend's code.
 type record struct {
 	ID     string `json:"id"`
 	Eager  int    `json:"eager"`  // before it had its place
@@ -78,7 +78,8 @@ func readLedger(path string) (ledger, error) {
 	return l, nil
 }
 
-// count adds one death, with the marks of that run. It returns false if they were already counted.
+// count adds one death to each transaction that was marked in the given run. If that run was
+// already counted, it does nothing and returns false.
 func (l *ledger) count(run name, flights []Flight) bool {
 	id := hex.EncodeToString(run[:])
 	if l.Counted == id {

@@ -3,10 +3,10 @@
 //
 // Code that panics fails its transaction. Code can also end the process: by os.Exit, by running out
 // of memory, or by a fatal error of the runtime, such as a stack overflow or concurrent writes of a
-// map. Nothing inside the process can notice that, so the next process has to find out. A Table is
-// a file in shared memory, in which a worker marks its transaction for exactly as long as backend
-// code runs. A mark costs a few stores and no system call, and outlives the process. Open counts
-// the marks that it finds.
+// map. The process itself cannot report such an end, so the next process has to find out. A Table
+// is a file in shared memory, in which a worker marks its transaction for exactly as long as
+// backend code runs. A mark costs a few stores and no system call, and outlives the process. Open
+// counts the marks that it finds.
 //
 // The table has two files:
 //

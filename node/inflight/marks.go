@@ -77,7 +77,7 @@ type Flight struct {
 	Placed bool // it was executed at its place, not ahead of it
 }
 
-// found holds what a process left.
+// found holds the contents of a table that a process left.
 type found struct {
 	run, boot name
 	closed    bool
@@ -87,7 +87,7 @@ type found struct {
 // errMarks: the bytes are not a table of marks.
 var errMarks = errors.New("not a table of marks")
 
-// parseMarks decodes the bytes that a process left, which may be anything.
+// parseMarks decodes a table that a process left. The bytes may be anything.
 func parseMarks(b []byte) (found, error) {
 	var f found
 	switch order := binary.NativeEndian; {

@@ -57,8 +57,9 @@ type Previous struct {
 
 // Open counts the marks that the previous process left in dir, and begins a new table. It ignores a
 // file of marks that it cannot read: the file is never synced, so a power cut may leave anything in
-// it, and a missed death costs only one more. A file of deaths that cannot be read is ErrDeaths,
-// because ignoring it could execute a transaction again that is known to kill.
+// it. A death that is missed in this way costs only one more death. A file of deaths that cannot be
+// read is ErrDeaths, because a node that ignored it might again execute a transaction that is known
+// to end the process.
 func Open(dir string) (*Table, error) { return open(dir, currentBoot()) }
 
 func open(dir string, boot name) (*Table, error) {
@@ -125,7 +126,7 @@ func (t *Table) learn(path string, boot name) error {
 	return t.ledger.write(t.path)
 }
 
-// publish makes Enter and Deaths use the ledger.
+// publish puts the ledger in t.known, where Enter and Deaths read it.
 func (t *Table) publish() {
 	if known := t.ledger.known(); known != nil {
 		t.known.Store(&known)
@@ -137,8 +138,8 @@ func (t *Table) publish() {
 // Previous returns what Open found.
 func (t *Table) Previous() Previous { return t.previous }
 
-// File returns the path of the file of deaths, for people who want to read it or to forget the
-// deaths.
+// File returns the path of the file of deaths. An operator may read that file, or remove it to
+// forget the deaths.
 func (t *Table) File() string { return t.path }
 
 // Enter marks a transaction whose backend code is about to run, and returns the mark for Leave.
@@ -201,7 +202,7 @@ func (t *Table) Deaths(id chain.TxID) (eager, placed int) {
 	return 0, 0
 }
 
-// Forget removes transactions that have ended, durably.
+// Forget durably removes the deaths of transactions that have ended.
 func (t *Table) Forget(ids []chain.TxID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -27,11 +27,11 @@ func ReadLoggedState(db *storage.DB) (LoggedState, error) {
 	return LoggedState{db.State(), id, bound}, err
 }
 
-// Agree checks that a state and a log belong together (I4), before any record is redone. The log
-// must be the one that the state was made from, and must begin where a log may begin. It must not
-// leave a gap after the state, and its record at the state's applied index must be the one that led
-// to the state. A state that is behind the log is in order. Errors are exit.ErrDamage and say what
-// to do.
+// Agree returns an error if a state and a log do not belong together (invariant I4 in
+// docs/architecture.md). It is called before any record is executed again. The log must be the one
+// that the state was made from, and must begin where a log may begin. It must not lack records
+// after the state, and its record at the state's applied index must be the one that led to the
+// state. A state that is behind the log is in order. Errors are exit.ErrDamage and say what to do.
 func Agree(l *eventlog.Log, s LoggedState) error {
 	disagree := func(format string, args ...any) error {
 		return fmt.Errorf("%w: state and log do not belong together: %w", exit.ErrDamage, fmt.Errorf(format, args...))
@@ -89,7 +89,8 @@ func BaseOf(l *eventlog.Log) (*logv1.Base, error) {
 	return m.(*logv1.Base), nil
 }
 
-// sameRecord compares the state with the record that it claims to have applied last.
+// sameRecord returns an error if the record at the state's applied index is not one that leads to
+// this state.
 func sameRecord(l *eventlog.Log, s LoggedState, disagree func(string, ...any) error) error {
 	e, err := l.Read(s.Index)
 	if err != nil {

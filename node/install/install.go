@@ -41,8 +41,8 @@ func NewRecord(m snapshots.Manifest) (eventlog.Record, error) {
 	})
 }
 
-// Mutex is held by code that begins or settles an installation. Between the marker and the record
-// of an installation, no other code can know whether the installation will happen.
+// Mutex must be held by code that begins or settles an installation. Between the marker and the
+// record of an installation, other code cannot know whether the installation will happen.
 type Mutex struct {
 	sync.Mutex
 
@@ -51,8 +51,8 @@ type Mutex struct {
 	Verified string
 }
 
-// OpenLogFunc opens the log that says whether a snapshot was installed; l is nil if there is no
-// log. Otherwise the caller calls done when it has read the log.
+// OpenLogFunc opens the log that shows whether a snapshot was installed. l is nil if there is no
+// log. If there is one, the caller calls done when it has read the log.
 type OpenLogFunc func() (l *eventlog.Log, done func() error, err error)
 
 // LogOnDisk opens the log of a home in which no node runs.
@@ -70,8 +70,8 @@ func LogOnDisk(logs eventlog.FS, dir string) OpenLogFunc {
 }
 
 // Settle ends an installation that a crash interrupted: it completes one whose record is in the
-// log, and forgets any other. It also ends an interrupted exchange of the state's files. It is
-// called before a state is opened, with the home locked. verified is the id of a snapshot that this
+// log, and undoes any other. It also ends an interrupted exchange of the state's files. Call it
+// before a state is opened, with the home locked. verified is the id of a snapshot that this
 // process made itself, or empty.
 func Settle(disk vfs.FS, homeDir string, log OpenLogFunc, verified string) error {
 	if err := snapshots.Recover(disk, home.StateDir(homeDir)); err != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// Marker names a snapshot that is about to take the place of the state. While it exists, the log
-// decides whether that has happened: it has if there is a SnapshotInstalled at or after record
-// From.
+// Marker names a snapshot that is about to take the place of the state. While a marker exists, the
+// log decides whether the snapshot is installed: it is if the log has a SnapshotInstalled for it at
+// or after record From.
 type Marker struct {
 	SnapshotID string // empty: no installation is under way
 	From       uint64 // the first record that may say that the snapshot is installed; 0: the log's last

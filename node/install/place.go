@@ -10,9 +10,10 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// PlaceOf returns the place of a snapshot in a log, as its installation needs it. The snapshot may
-// be of this log, of the log that this one was begun from (see BaseOf), or one that a record of
-// this log installed. Any other is storage.ErrOtherLog.
+// PlaceOf returns what the installation of a snapshot needs to know: the log's id and the
+// snapshot's index in the log. The snapshot may have been taken with this log, or it may be the
+// snapshot of an older log from which this log was begun (see BaseOf), or a record of this log may
+// have installed it. For any other snapshot, PlaceOf returns storage.ErrOtherLog.
 func PlaceOf(l *eventlog.Log, m snapshots.Manifest) (in snapshots.Installing, err error) {
 	in = snapshots.Installing{LogID: l.ID(), Index: m.Index}
 	id := l.ID()

@@ -58,7 +58,7 @@ type Metrics struct {
 type kindCounters struct{ records, bytes prometheus.Counter }
 
 // Buckets, in seconds: quick for work of microseconds, slow for work that waits for a disk or for
-// others.
+// other work.
 var (
 	quick = prometheus.ExponentialBuckets(2e-6, 4, 12)     // 2 µs to 8 s
 	slow  = prometheus.ExponentialBuckets(100e-6, 2.5, 12) // 100 µs to 2.4 s
@@ -123,8 +123,7 @@ func New(s Sources) *Metrics {
 	return m
 }
 
-// Handler returns the handler of scrapes. One scrape at a time is enough for a node; it refuses
-// more than a few at once.
+// Handler returns the handler of scrapes. It refuses a scrape while four others are in progress.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry,
 		promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
@@ -176,7 +175,7 @@ func (m *Metrics) Request(r api.Request) {
 	}
 }
 
-// Routes returns the route that Prometheus reads.
+// Routes returns the route of /metrics, which Prometheus reads.
 func (m *Metrics) Routes() []api.Route {
 	return []api.Route{{Pattern: "/metrics", Handler: api.Unread(m.Handler()), Class: api.Plain}}
 }

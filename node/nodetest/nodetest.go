@@ -33,7 +33,7 @@ const Timeout = time.Minute
 // chainID is the id of the chain in a home that Start makes.
 const chainID = "test"
 
-// Node is the node of a test, through all its lives.
+// Node is the node of a test. It stands for all lives of that node.
 type Node struct {
 	t    testing.TB
 	o    options
@@ -184,7 +184,7 @@ func (n *Node) ready(ctx context.Context, l *life) error {
 	return err
 }
 
-// why returns how a life has ended, or the tree if it has not.
+// why returns how a life has ended, or a drawing of the tree if the life goes on.
 func (n *Node) why(l *life) string {
 	select {
 	case <-l.ended:

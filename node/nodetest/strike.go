@@ -11,7 +11,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// ErrKilled is the reason of every kill by this package.
+// ErrKilled is the exit error of a child that this package killed.
 var ErrKilled = errors.New("killed by the test")
 
 // Kill ends the child at a path of the tree, such as coppice/node/transactions/ordering,

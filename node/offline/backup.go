@@ -15,8 +15,8 @@ import (
 
 // Backup makes a backup of a stopped home in dest, which must not exist or must be an empty
 // directory. The backup appears there complete and verified, or not at all. Errors are
-// exit.ErrDamage, exit.ErrConfig and exit.ErrHomeInUse. If the home is in use by a running node,
-// the node's SnapshotService makes the backup instead.
+// exit.ErrDamage, exit.ErrConfig and exit.ErrHomeInUse. Use the SnapshotService of a running node
+// to back up the home that it uses.
 func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Info, error) {
 	h, err := Open(dir, nil, nil)
 	if err != nil {
@@ -71,8 +71,8 @@ func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options)
 	return w.Finish(ctx)
 }
 
-// poolFloor returns the index of a log's oldest TxLaunched without a terminal record; the index
-// after the log's last record if there is none.
+// poolFloor returns the index of a log's oldest TxLaunched whose transaction has not ended. If
+// there is none, it returns the index after the log's last record.
 func poolFloor(ctx context.Context, l *eventlog.Log, progress func(step string, done, total uint64)) (uint64, error) {
 	pending, first, last := newPending(), l.First(), l.Durable()
 	err := backup.EachRecord(ctx, l, first, last, func(e eventlog.Entry) error {

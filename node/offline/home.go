@@ -19,7 +19,7 @@ type StoppedHome struct {
 	logs   eventlog.FS // nil: the operating system's
 	unlock func() error
 
-	fatal func(error) // as SnapshotOptions.Fatal
+	fatal func(error) // see SnapshotOptions.Fatal
 }
 
 // Open locks a home, and ends an installation of a snapshot that a crash interrupted. disk and logs

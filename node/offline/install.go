@@ -15,11 +15,11 @@ import (
 )
 
 // InstallSnapshot replaces the state of a stopped home by a snapshot from another node of the same
-// chain, which lies among the home's snapshots. It records that in the log (SnapshotInstalled), and
-// replay and verification continue from that record. The snapshot must be ahead of the state. It is
-// verified first, but the caller must know that its app hash is the chain's. After a crash, the
-// next start completes the installation or undoes it. Errors are exit.ErrDamage, exit.ErrHomeInUse,
-// exit.ErrConfig and snapshots.ErrNone.
+// chain. The snapshot must be in the home's directory of snapshots, and must be ahead of the state.
+// A record in the log (SnapshotInstalled) says that it was installed, and replay and verification
+// continue from that record. InstallSnapshot verifies the snapshot first, but the caller must know
+// that its app hash is the chain's. After a crash, the next start completes the installation or
+// undoes it. Errors are exit.ErrDamage, exit.ErrHomeInUse, exit.ErrConfig and snapshots.ErrNone.
 func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
 	error) {
 	h, err := Open(home, nil, nil)
@@ -60,7 +60,8 @@ func (h *StoppedHome) install(ctx context.Context, id string, progress func(done
 	return m, h.settle()
 }
 
-// checkAhead refuses a snapshot that is of another chain than the log, or not ahead of the log.
+// checkAhead returns an error if the snapshot is of another chain than the log, or not ahead of the
+// log.
 func (h *StoppedHome) checkAhead(m snapshots.Manifest) error {
 	l, err := h.readLog()
 	if errors.Is(err, fs.ErrNotExist) {

@@ -11,14 +11,14 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// pending is the set of transactions that the records of a log have acknowledged and not ended,
-// each with the index of its first TxLaunched.
+// pending is the set of the transactions that a log has acknowledged and that have not ended, each
+// with the index of its first TxLaunched.
 type pending map[chain.TxID]uint64
 
 // newPending returns the empty set.
 func newPending() pending { return make(pending) }
 
-// entry takes the next entry of the log. Errors are exit.ErrDamage.
+// entry updates p with the next entry of the log. Errors are exit.ErrDamage.
 func (p pending) entry(e eventlog.Entry) error {
 	switch e.Kind {
 	case chain.KindTxLaunched, chain.KindTxExpired, chain.KindBlockCommitted:
@@ -35,7 +35,7 @@ func (p pending) entry(e eventlog.Entry) error {
 	return nil
 }
 
-// record takes the next record of the log.
+// record updates p with the next record of the log.
 func (p pending) record(index uint64, m proto.Message) {
 	switch m := m.(type) {
 	case *logv1.TxLaunched:
@@ -60,7 +60,7 @@ func (p pending) end(id []byte) {
 	}
 }
 
-// floor returns the index of the oldest record that p needs, or none if p is empty.
+// floor returns the lowest index of a TxLaunched in p. If p is empty, it returns none.
 func (p pending) floor(none uint64) uint64 {
 	for _, index := range p {
 		none = min(none, index)

@@ -127,8 +127,8 @@ func (r *restoration) manifest() (snapshots.Manifest, error) {
 	return backup.Snapshots(r.src).Find(r.info.Snapshot)
 }
 
-// index returns the snapshot's place in the log. The numbers are the same in the old log and in the
-// new one.
+// index returns the index of the last record whose effects the snapshot has. The numbers of records
+// are the same in the old log and in the new one.
 func (r *restoration) index() uint64 {
 	m, err := r.manifest()
 	if err != nil {
@@ -241,7 +241,8 @@ func (r *restoration) log(ctx context.Context) (id [16]byte, err error) {
 	return l.ID(), l.Sync(ctx)
 }
 
-// base returns the Base record, which says what the records before the log led to.
+// base returns the Base record, which holds the result of the records that the new log does not
+// have.
 func (r *restoration) base() (eventlog.Record, error) {
 	m, err := r.manifest()
 	if err != nil {
@@ -257,7 +258,7 @@ func (r *restoration) base() (eventlog.Record, error) {
 	})
 }
 
-// copyFile copies a file to a new one and syncs it, but not its name.
+// copyFile copies a file to a new one and syncs the new file. It does not sync the directory.
 func copyFile(from, to string, mode fs.FileMode) error {
 	in, err := os.Open(from)
 	if err != nil {

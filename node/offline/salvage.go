@@ -23,15 +23,15 @@ import (
 // The directory lies beside the backup, and is removed at the end.
 const SalvageSuffix = ".salvage"
 
-// Lost says what a salvaged backup does not contain.
+// Lost describes what a salvaged backup does not contain.
 type Lost struct {
 	Gaps  []eventlog.Gap // records of the damaged log that no checksum proves
 	Front string         // why records may be missing before the log's first record; empty if none can be
 	Cut   uint64         // the record before which the backup ends, though the log has more; 0: nothing is cut
 
-	// Settled says that no acknowledged transaction is lost: each has its result in the backup, or
+	// Settled means that no acknowledged transaction is lost: each has its result in the backup, or
 	// is in the backup to be executed, or has expired. The effects of the lost records are in the
-	// state that the backup begins with, and the transactions that they only acknowledged expired
+	// state that the backup begins with. Transactions that only a lost record acknowledged expired
 	// before the backup's last block.
 	Settled bool
 }
@@ -40,10 +40,11 @@ type Lost struct {
 func (l Lost) Any() bool { return len(l.Gaps) > 0 || l.Front != "" }
 
 // Salvage makes a backup of a stopped home whose log is damaged. The backup begins with the newest
-// intact state, which is the home's own or a snapshot, and contains the effects of the lost records
-// before it. It continues with the records after that state, up to the next lost one. Lost says
-// what is left out. Salvage adds a snapshot of the state to the home, and changes nothing else in
-// it. Errors are those of Backup; exit.ErrDamage means that no intact state was found.
+// intact state, which is the home's own or a snapshot. That state has the effects of the records
+// before it, also of those that are lost. The backup continues with the records after that state,
+// up to the next lost one. The returned Lost describes what is left out. Salvage adds a snapshot of
+// the state to the home, and changes nothing else in it. Errors are those of Backup; exit.ErrDamage
+// means that no intact state was found.
 func Salvage(ctx context.Context, dir, dest string, o backup.Options) (backup.Info, Lost, error) {
 	h, err := Open(dir, nil, nil)
 	if err != nil {
@@ -112,8 +113,8 @@ func (h *StoppedHome) salvageBackup(ctx context.Context, dest string, o backup.O
 	return info, lost, err
 }
 
-// newest returns the newest intact snapshot of this log. It first tries to take one of the home's
-// own state.
+// newest returns the newest intact snapshot of this log. It first tries to take a snapshot of the
+// home's own state.
 func (h *StoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged,
 	o backup.Options) (snapshots.Manifest, error) {
 	progress := o.ProgressFunc()
@@ -168,7 +169,7 @@ func (h *StoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 }
 
 // salvagedBackup returns the Sender of the backup: it sends the snapshot m and the records that the
-// backup needs, up to the first lost record after m. It completes lost.
+// backup needs, up to the first lost record after m. It also fills in lost.
 func (h *StoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
 	lost *Lost) (*backup.Sender, error) {
 	b := &backup.Sender{Home: h.home, Snapshots: h.Snapshots(), Manifest: m, Last: max(l.Durable(), m.Index),
@@ -207,13 +208,14 @@ func (h *StoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m sna
 	return b, nil
 }
 
-// afterGaps is what the records after the last gap say.
+// afterGaps collects two things from the records after the last gap: the transactions that have not
+// ended, and how much time the records span.
 type afterGaps struct {
 	pending      pending
 	begin, clock int64 // the times of the first of them that has one, and of the last block
 }
 
-// entry takes the next of these records.
+// entry updates b with the next record after the last gap.
 func (b *afterGaps) entry(e eventlog.Entry) error {
 	m, err := chain.DecodeRecord(e)
 	if err != nil {

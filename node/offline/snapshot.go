@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/node/home"
 )
 
-// Snapshots lists the snapshots of a home, the oldest state first. A node may be running there.
+// Snapshots returns the snapshots of a home, the one with the oldest state first. A node may be
+// running in the home.
 func Snapshots(dir string) ([]snapshots.Entry, error) {
 	if err := home.CheckFormat(dir); err != nil {
 		return nil, err
@@ -23,9 +24,9 @@ func Snapshots(dir string) ([]snapshots.Entry, error) {
 	return snapshots.Dir{FS: vfs.Default, Path: home.SnapshotDir(dir)}.List()
 }
 
-// VerifySnapshot reads every byte of a home's snapshot, and computes its app hash again. An empty
-// id selects the newest snapshot. A node may be running in the home. Errors are exit.ErrDamage,
-// exit.ErrConfig and snapshots.ErrNone.
+// VerifySnapshot reads every byte of a home's snapshot, computes its app hash again, and returns
+// its manifest. An empty id selects the newest snapshot. A node may be running in the home. Errors
+// are exit.ErrDamage, exit.ErrConfig and snapshots.ErrNone.
 func VerifySnapshot(ctx context.Context, dir, id string, progress func(done, total uint64)) (snapshots.Manifest,
 	error) {
 	if err := home.CheckFormat(dir); err != nil {
@@ -35,7 +36,8 @@ func VerifySnapshot(ctx context.Context, dir, id string, progress func(done, tot
 	return m, exit.Classify(err)
 }
 
-// SnapshotOptions say who takes a snapshot, and who learns of its progress.
+// SnapshotOptions name the program that takes a snapshot, and the functions that it calls
+// meanwhile.
 type SnapshotOptions struct {
 	Program  string // the program that takes the snapshot, and its version
 	Progress func(done, total uint64)
@@ -45,10 +47,10 @@ type SnapshotOptions struct {
 	Fatal func(error)
 }
 
-// CreateSnapshot takes a snapshot of a stopped home. fresh is false if there already was a snapshot
-// of the same state. Records of the log that the state has not yet applied are not in the snapshot;
-// a start applies them. Errors are exit.ErrDamage, exit.ErrHomeInUse, exit.ErrConfig and
-// snapshots.ErrNone.
+// CreateSnapshot takes a snapshot of a stopped home. If there already is a snapshot of the same
+// state, it returns that one and fresh is false. Records of the log that the state has not yet
+// applied are not in the snapshot; the next start applies them. Errors are exit.ErrDamage,
+// exit.ErrHomeInUse, exit.ErrConfig and snapshots.ErrNone.
 func CreateSnapshot(ctx context.Context, home string, o SnapshotOptions) (m snapshots.Manifest, fresh bool, err error) {
 	h, err := Open(home, nil, nil)
 	if err != nil {
@@ -82,8 +84,9 @@ func (h *StoppedHome) create(ctx context.Context, program string,
 	return m, err == nil, err
 }
 
-// emptyStateError returns why the home's state is empty. If no node was ever started, that is none.
-// Otherwise a node ended before it wrote the state, and the log has all records.
+// emptyStateError returns the reason why the home's state is empty. If no node was ever started,
+// that is the error none. Otherwise a node ended before it wrote the state, and the log has all
+// records.
 func (h *StoppedHome) emptyStateError(none error) error {
 	l, err := h.readLog()
 	if err != nil {

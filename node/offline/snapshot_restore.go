@@ -14,10 +14,10 @@ import (
 )
 
 // RestoreSnapshot replaces the state of a stopped home by one of its snapshots. An empty id selects
-// the newest snapshot. The next start applies the records that the log has after the snapshot. The
-// snapshot is verified first, and must belong to the home's log. A crash leaves the old state or
-// the new one. The old state is kept until the new one has been read back completely. Errors are
-// exit.ErrDamage, exit.ErrHomeInUse, exit.ErrConfig and snapshots.ErrNone.
+// the newest snapshot. The next start applies the records that the log has after the snapshot.
+// RestoreSnapshot first verifies the snapshot, which must belong to the home's log. A crash leaves
+// the old state or the new one. The old state is kept until the new one has been read back
+// completely. Errors are exit.ErrDamage, exit.ErrHomeInUse, exit.ErrConfig and snapshots.ErrNone.
 func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
 	error) {
 	h, err := Open(home, nil, nil)
@@ -49,7 +49,7 @@ func (h *StoppedHome) restore(ctx context.Context, id string, progress func(done
 	return m, h.readBack(ctx, m)
 }
 
-// readBack scans the installed state. If it is not the state of m, readBack puts the old one back.
+// readBack scans the installed state. If it is not the state of m, readBack restores the old state.
 func (h *StoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error {
 	state := home.StateDir(h.home)
 	db, err := storage.Open(state, storage.Options{FS: h.disk, ReadOnly: true})
@@ -73,8 +73,8 @@ func (h *StoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error 
 	return err
 }
 
-// placeInLog returns the place of a snapshot in the home's log, as its installation needs it. It
-// refuses a snapshot from which replay of this log cannot continue.
+// placeInLog returns the place of a snapshot in the home's log, which its installation needs. It
+// returns an error if replay of this log cannot continue from the snapshot.
 func (h *StoppedHome) placeInLog(m snapshots.Manifest) (in snapshots.Installing, err error) {
 	l, err := h.readLog()
 	if err != nil {

@@ -24,19 +24,19 @@ type migration struct {
 // so no migration leads to it.
 var migrations []migration
 
-// Upgraded says what Upgrade did, or would do.
+// Upgraded describes what Upgrade did, or would do.
 type Upgraded struct {
 	From, To int      // formats
 	Steps    []string // one line each, for people
 }
 
-// Upgrade brings a stopped home to the format of this program, one format at a time. With check it
+// Upgrade changes a stopped home to the format of this program, one format at a time. With check it
 // changes nothing and returns what it would do. It can be killed at any instant and run again.
-// Errors are exit.ErrConfig (not a home, or a newer one) and exit.ErrHomeInUse, or the error of the
-// step that failed.
+// Errors are exit.ErrConfig (there is no home, or it has a newer format) and exit.ErrHomeInUse, or
+// the error of the step that failed.
 func Upgrade(home string, check bool) (Upgraded, error) { return upgrade(home, check, migrations) }
 
-// upgrade is Upgrade with the given migrations.
+// upgrade does the work of Upgrade, with the migrations in known.
 func upgrade(dir string, check bool, known []migration) (u Upgraded, err error) {
 	at, err := home.ReadFormat(dir, home.Version(1+len(known)))
 	if err != nil {

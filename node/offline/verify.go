@@ -25,13 +25,13 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// VerifyOptions say how thorough Verify is, and what it works with.
+// VerifyOptions set how thorough Verify is, and what it works with.
 type VerifyOptions struct {
 	// Backends are the backends that the home's node was run with, beyond the shipped ones.
 	Backends []chain.Backend
 
-	// SkipReplay leaves out the execution of the blocks, which takes as long as it took the first
-	// time.
+	// SkipReplay leaves out the execution of the blocks. Executing them again takes as long as it
+	// took the first time.
 	SkipReplay bool
 
 	// Fatal ends the process when the scratch state can neither be used nor closed, for example
@@ -41,11 +41,11 @@ type VerifyOptions struct {
 	// Progress, if set, is called with the step that Verify is at, and how far it has come.
 	Progress func(step string, done, total uint64)
 
-	Disk vfs.FS      // nil: the operating system's, as the next
-	Logs eventlog.FS // the log's, on the same disk
+	Disk vfs.FS      // nil: the operating system's
+	Logs eventlog.FS // of the log, on the same disk; nil: the operating system's
 }
 
-// Verified says what Verify has checked.
+// Verified describes what Verify has checked.
 type Verified struct {
 	Log        eventlog.Report
 	ChainID    string
@@ -164,7 +164,7 @@ func (r *verification) run(ctx context.Context) (err error) {
 	return r.replay(ctx)
 }
 
-// scan opens the home's state, if it has one, and checks it against itself.
+// scan opens the home's state, if it has one, and checks that its contents give its app hash.
 func (r *verification) scan(ctx context.Context) error {
 	if _, err := r.Disk.Stat(home.StateDir(r.home)); err != nil {
 		return nil
@@ -182,7 +182,8 @@ func (r *verification) scan(ctx context.Context) error {
 	return state.VerifyScan(ctx, func(done, total uint64) { r.Progress("state", done, total) })
 }
 
-// replay builds the state again from the log, and compares at every block.
+// replay builds the state again from the log. It compares the outcome of every block with the
+// logged one, and at the end the app hash of the home's state with that of the replayed one.
 func (r *verification) replay(ctx context.Context) error {
 	// QuickOpen, because every frame was checked already.
 	log, err := eventlog.OpenReadOnly(home.LogDir(r.home), eventlog.Options{FS: r.Logs, QuickOpen: true})
@@ -224,7 +225,7 @@ func (r *verification) replay(ctx context.Context) error {
 	return r.compareEnd()
 }
 
-// record takes the next record of the log.
+// record replays the next record of the log.
 func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint64, m proto.Message) error {
 	r.pending.record(index, m)
 	if _, launched := m.(*logv1.TxLaunched); launched {
@@ -261,8 +262,8 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 	return nil
 }
 
-// block executes a committed block again, and compares the outcome. With SkipReplay it applies the
-// logged changes instead.
+// block executes a committed block again, and compares the outcome with the logged one. With
+// SkipReplay it applies the logged changes instead.
 func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCommitted) error {
 	if r.decided == nil {
 		return fmt.Errorf("%w: block %d was committed but never decided", exit.ErrDamage, m.Height)
@@ -324,7 +325,7 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 	return r.replayed.Seal()
 }
 
-// direct gives one worker at a time access to a state, without the engine that is around it in a
+// direct gives one worker at a time access to a state. It stands in for the storage engine of a
 // node.
 type direct struct{ db *storage.DB }
 
@@ -338,7 +339,7 @@ func (d direct) Finish(_ context.Context, v chain.Version, changes []*logv1.Chan
 	return d.db.Finish(v, changes, result)
 }
 
-// sameOutcome compares the outcome of an execution with the logged one.
+// sameOutcome returns an error if the outcome of an execution differs from the logged one.
 func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
 		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", exit.ErrDamage, m.Height,
@@ -373,7 +374,8 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	return nil
 }
 
-// compareEnd compares the home's state with the replayed one, at the height of the home's state.
+// compareEnd returns an error if the app hash of the home's state differs from the one that the
+// replayed state had at the same height.
 func (r *verification) compareEnd() error {
 	if r.state == nil {
 		return nil

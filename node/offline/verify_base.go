@@ -22,8 +22,8 @@ import (
 )
 
 // checkAgreement checks that the home's state and log belong together. A home without a state, or
-// with an empty one, is in order: replay finds out whether the log and the snapshots suffice to
-// make it again.
+// with an empty one, is in order: replay finds out whether the state can be made again from the log
+// and the snapshots.
 func (r *verification) checkAgreement(log *eventlog.Log) error {
 	if r.state == nil {
 		return nil
@@ -43,8 +43,8 @@ func (r *verification) snapshots() snapshots.Dir {
 // errNoBase: there is no state with which replay could begin.
 var errNoBase = errors.New("there is nothing that replay could begin with")
 
-// beginReplay makes the state that replay works on. It is empty if the log begins with the genesis.
-// Otherwise it is a copy of the oldest snapshot after which the log has all records.
+// beginReplay makes the state that replay works on. That state is empty if the log begins with the
+// genesis. Otherwise it is a copy of the oldest snapshot after which the log has all records.
 func (r *verification) beginReplay(ctx context.Context, log *eventlog.Log) error {
 	data := r.Disk.PathDir(home.StateDir(r.home))
 	names, err := r.Disk.List(data)
@@ -52,7 +52,8 @@ func (r *verification) beginReplay(ctx context.Context, log *eventlog.Log) error
 		return err
 	}
 
-	// Remove the scratch states of verifications that were killed: only this one has the home.
+	// Remove the scratch states of verifications that were killed. They are not in use, because
+	// this verification has locked the home.
 	for _, name := range names {
 		if strings.HasPrefix(name, "verify-") {
 			if err := r.Disk.RemoveAll(r.Disk.PathJoin(data, name)); err != nil {
@@ -90,7 +91,7 @@ func (r *verification) beginReplay(ctx context.Context, log *eventlog.Log) error
 	return fmt.Errorf("%w: the log begins at record %d, and no snapshot is old enough", errNoBase, log.First())
 }
 
-// beginWith makes a copy of a snapshot the state that replay continues from.
+// beginWith copies a snapshot to the state that replay works on, so that replay continues from it.
 func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in snapshots.Installing) error {
 	in.State = r.Disk.PathJoin(r.scratch, "state")
 	in.Progress = func(done, total uint64) { r.Progress("snapshot", done, total) }
@@ -124,7 +125,8 @@ func (r *verification) removeScratch() {
 	r.Disk.RemoveAll(r.scratch)
 }
 
-// installed continues from the snapshot that a record installed, or from the oldest one after it.
+// installed lets replay continue from the snapshot that the record rec installed, or from the
+// oldest snapshot after it.
 func (r *verification) installed(ctx context.Context, log *eventlog.Log, index uint64,
 	rec *logv1.SnapshotInstalled) error {
 	list, err := r.snapshots().Whole()
@@ -163,7 +165,8 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 		"home's snapshots", errNoBase, rec.Height)
 }
 
-// sameGenesis compares the home's genesis with a record that says which chain was started.
+// sameGenesis returns an error if the home's genesis differs from the one in a record that says
+// which chain was started.
 func (r *verification) sameGenesis(m proto.Message) error {
 	var chainID string
 	var params *logv1.Params
@@ -192,7 +195,7 @@ func (r *verification) sameGenesis(m proto.Message) error {
 	return nil
 }
 
-// endApplied removes the pending transactions that the installed snapshot has a result of. The log
+// endApplied removes the pending transactions whose result is in the installed snapshot. The log
 // does not have the blocks that applied them.
 func (r *verification) endApplied() error {
 	for id := range r.pending {

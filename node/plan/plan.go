@@ -18,11 +18,11 @@ const (
 	// Default lets the transaction core restart within its own limit.
 	Default Profile = "default"
 
-	// Strict tolerates nothing in the transaction core: any failure there restarts the node.
+	// Strict allows no restart within the transaction core: any failure there restarts the node.
 	Strict Profile = "strict"
 
-	// Chaos raises every limit except the structural zeros, and shortens the shutdown times, for
-	// test runs that kill children all the time.
+	// Chaos raises every limit that allows restarts at all, and shortens the shutdown times. It is
+	// for test runs that kill children all the time.
 	Chaos Profile = "chaos"
 )
 
@@ -37,8 +37,8 @@ func ParseProfile(s string) (Profile, error) {
 	return "", fmt.Errorf("profile %q: want one of %v", s, Profiles)
 }
 
-// Place is one place of the plan: how a child is supervised and, if it is a supervisor, how it
-// supervises.
+// Place is one place of the plan. It says how a child is supervised and, if the child is a
+// supervisor, how it supervises its own children.
 type Place struct {
 	ID          string
 	Restart     supervisor.Restart
@@ -197,7 +197,7 @@ func (p Place) withConsensus(profile Profile, part consensus.Part) Place {
 	return p.replace(PathConsensus, at)
 }
 
-// replace returns p with another place at a path below it.
+// replace returns a copy of p that has the place by at the given path below p.
 func (p Place) replace(path string, by Place) Place {
 	id, rest, below := strings.Cut(path, "/")
 	p.Children = slices.Clone(p.Children)
@@ -221,13 +221,14 @@ func (p Place) Child(start supervisor.StartFunc) supervisor.Child {
 	}
 }
 
-// Nested returns the specification of the supervisor at this place, as a child of another. build
-// runs for each of its runs.
+// Nested returns the specification of the supervisor at this place, as a child of another. The
+// supervisor calls build at the start of each of its runs.
 func (p Place) Nested(build func() ([]supervisor.Child, error)) supervisor.Child {
 	return p.Child(supervisor.Nested(p.Spec(build)))
 }
 
-// Spec returns the specification of the supervisor at this place. build runs for each of its runs.
+// Spec returns the specification of the supervisor at this place. The supervisor calls build at the
+// start of each of its runs.
 func (p Place) Spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
 	return supervisor.Spec{
 		Name: p.ID, Strategy: p.Strategy, Intensity: p.Intensity, AutoShutdown: p.AutoShutdown,

@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// Step is how far a long step of a start has come.
+// Step describes a long step of a start, and how far it has come.
 type Step struct {
 	Phase       string // "checking the event log", "replaying the event log"
 	Unit        string // of Done and Total
@@ -33,8 +33,8 @@ func (p Step) String() string {
 // reportEvery is the time between two reports of a long step.
 const reportEvery = 2 * time.Second
 
-// Tracker has the step that a start is at, and reports it while it lasts. Its methods are safe for
-// concurrent use.
+// Tracker holds the step that a start is busy with, and reports how far the step has come while it
+// lasts. Its methods are safe for concurrent use.
 type Tracker struct {
 	Observers []func(Step) // each is called with every report; set before the first Update
 	Logger    *zap.Logger
@@ -55,8 +55,8 @@ func (t *Tracker) Current() (p Step, ok bool) {
 	return *t.cur, true
 }
 
-// Update records that done of total units of a phase are done. The end of a step is reported only
-// if the step was reported before.
+// Update records that done of total units of a phase are done. If that ends the step, Update
+// reports the end only if it reported the step before.
 func (t *Tracker) Update(phase, unit string, done, total uint64) {
 	now := time.Now()
 	t.mu.Lock()
@@ -91,8 +91,8 @@ func (t *Tracker) Update(phase, unit string, done, total uint64) {
 	}
 }
 
-// ReplayFunc returns a function that records how far a replay of the log up to record last has
-// come.
+// ReplayFunc returns a function to call with each record that a replay of the log has reached; last
+// is the record at which the replay ends. The function records the progress.
 func (t *Tracker) ReplayFunc() func(index, last uint64) {
 	var before uint64 // records that need no replay
 	return func(index, last uint64) {

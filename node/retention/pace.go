@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// PaceShare is the share of one processor that the making and verification of a snapshot may use:
-// the node's own work comes first.
+// PaceShare is the share of one processor's time that the making and verification of a snapshot may
+// use. The rest is left to the node's own work.
 const PaceShare = 0.5
 
 // Pace makes a background job wait in proportion to its work.
@@ -15,7 +15,8 @@ type Pace struct {
 	last  time.Time
 }
 
-// Wait waits until the work since the last Wait was only its share of the time.
+// Wait waits until the job has used at most its share of the time since the last Wait. If ctx ends
+// first, it returns an error.
 func (p *Pace) Wait(ctx context.Context) error {
 	now := time.Now()
 	work := min(now.Sub(p.last), 100*time.Millisecond) // at the first call, and after a pause, now-last is not work

@@ -21,7 +21,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Names of retainers, as "log stat" shows them. The pool registers its own.
+// Names of retainers, as "log stat" shows them. A retainer keeps the records of the log from some
+// record on. The pool registers its own.
 const (
 	RetainState     = "state"     // records that the state on disk still needs
 	RetainSnapshots = "snapshots" // records after the oldest snapshot, which replay needs
@@ -35,8 +36,8 @@ const (
 	maxBackoff  = 5 * time.Minute // between two rounds that fail
 )
 
-// Start returns the StartFunc of the retention engine. An incarnation begins by cleaning up what a
-// dead process left half done.
+// Start returns the StartFunc of the retention engine. An incarnation first cleans up the
+// unfinished work of a dead process.
 func (s *Snapshotter) Start(c engines.Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		r := newRetention(s, c)
@@ -61,8 +62,8 @@ func (s *Snapshotter) Start(c engines.Directory) supervisor.StartFunc {
 			return nil, err
 		}
 
-		// The log was replayed on the present state, so the state that was kept aside is not
-		// needed.
+		// The log was replayed on the present state, so the old state that was kept aside is not
+		// needed any more.
 		return r, snapshots.Discard(s.Disk, home.StateDir(s.Home))
 	}
 }
@@ -73,9 +74,9 @@ func (s *Snapshotter) Round(ctx context.Context, c engines.Directory) error {
 	return newRetention(s, c).round(ctx)
 }
 
-// retention is one incarnation of the engine that keeps the data on disk within bounds: it takes
-// snapshots, prunes old versions, and truncates the log behind them. Nothing waits for it. After an
-// error of the disk it tries again later. A damaged state ends the process.
+// retention is one incarnation of the retention engine, which keeps the data on disk within bounds:
+// it takes snapshots, prunes old versions, and truncates the log before them. No other engine waits
+// for it. After an error of the disk it tries again later. A damaged state ends the process.
 type retention struct {
 	*Snapshotter
 	log   logger.Client
@@ -93,7 +94,8 @@ func newRetention(s *Snapshotter, c engines.Directory) *retention {
 // String names the service in reports.
 func (*retention) String() string { return "retention" }
 
-// Serve does a round at every Every until ctx ends. After an error it waits longer.
+// Serve does a round at every interval Every until ctx ends. After a round that failed it waits
+// longer.
 func (r *retention) Serve(ctx context.Context) error {
 	faults := supervisor.Faults(ctx)
 	wait := r.Every
@@ -215,9 +217,8 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 	return r.log.Use(ctx, func(l *eventlog.Log) error { return r.cut(l) })
 }
 
-// cut removes the records of the log that come before the floors of all retainers. It removes
-// nothing while the pool has no floor: the pool alone knows which acknowledged transactions have
-// not ended.
+// cut removes the records of the log that no retainer keeps. If the pool has no retainer yet, it
+// removes no record, because only the pool knows which acknowledged transactions have not ended.
 func (r *retention) cut(l *eventlog.Log) error {
 	st := l.Stat()
 	front, pool := st.Durable+1, false

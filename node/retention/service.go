@@ -67,7 +67,7 @@ func (s *Snapshotter) running() (logger.Client, storage.Client, error) {
 	return logger.NewClient(c), storage.NewClient(c), nil
 }
 
-// Retention returns what the log has and which retainers hold it: see api.Snapshots.
+// Retention returns which records the log has, and which retainers keep them: see api.Snapshots.
 func (s *Snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, error) {
 	log, store, err := s.running()
 	if err != nil {
@@ -94,7 +94,7 @@ func (s *Snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, 
 	return r, nil
 }
 
-// backupRetainer holds the records that a backup is about to send.
+// backupRetainer is the name of the retainer that keeps the records that a backup is about to send.
 const backupRetainer = "backup"
 
 // Backup sends a backup of the running node: see api.Snapshots.
@@ -127,7 +127,7 @@ func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	return b.Run(ctx)
 }
 
-// takeHeld takes a snapshot that is not removed until release is called.
+// takeHeld takes a snapshot, and keeps it from being removed until release is called.
 func (s *Snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, release func(), err error) {
 	for {
 		if m, _, err = s.take(ctx); err != nil {
@@ -147,9 +147,9 @@ func (s *Snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, relea
 	}
 }
 
-// holdRecords returns the first and the last record that a backup needs besides a snapshot, and
-// holds them. A backup needs the records after the snapshot, and those before it that acknowledged
-// a transaction which has no result yet.
+// holdRecords keeps the records that a backup needs besides a snapshot from being removed, and
+// returns the first and the last of them. They are the records after the snapshot, and those before
+// it that acknowledged a transaction which has no result yet.
 func (s *Snapshotter) holdRecords(ctx context.Context, log logger.Client, m snapshots.Manifest) (first, last uint64,
 	hold *eventlog.Retainer, err error) {
 	for {

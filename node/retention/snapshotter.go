@@ -30,15 +30,15 @@ type Options struct {
 	// Directory resolves the engines of the current run of the node; it is nil before the first.
 	Directory func() engines.Directory
 
-	// NoBackup is the reason why a backup of the home is refused; nil if it is not.
+	// NoBackup is the reason why the home cannot be backed up; nil if it can.
 	NoBackup error
 
 	// Every is the time between two rounds of retention; 0 means DefaultEvery.
 	Every time.Duration
 }
 
-// Snapshotter takes snapshots of a running node, one at a time, and keeps those that are in use. It
-// implements api.Snapshots. It is safe for concurrent use.
+// Snapshotter takes snapshots of a running node, one at a time, and does not remove those that are
+// in use. It implements api.Snapshots. It is safe for concurrent use.
 type Snapshotter struct {
 	Options
 	turn chan struct{} // has one token: its holder takes, removes or installs snapshots
@@ -66,8 +66,8 @@ func (s *Snapshotter) Dir() snapshots.Dir {
 	return snapshots.Dir{FS: s.Disk, Path: home.SnapshotDir(s.Home)}
 }
 
-// Alone waits until nothing else takes, removes or installs snapshots, and keeps it so until done
-// is called.
+// Alone waits until no other caller takes, removes or installs snapshots, and lets none do so until
+// done is called.
 func (s *Snapshotter) Alone(ctx context.Context) (done func(), err error) {
 	select {
 	case <-s.turn:
@@ -77,9 +77,9 @@ func (s *Snapshotter) Alone(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// take makes a snapshot of the running node, and removes the snapshots that are more than the
-// configuration keeps. If the state has not moved since the newest snapshot, take returns that one
-// and fresh is false.
+// take makes a snapshot of the running node, and removes the oldest snapshots if there are more
+// than the configuration keeps. If the state has not changed since the newest snapshot, take
+// returns that one and fresh is false.
 func (s *Snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh bool, err error) {
 	done, err := s.Alone(ctx)
 	if err != nil {
@@ -130,9 +130,9 @@ func (s *Snapshotter) keep() error {
 	return err
 }
 
-// pinned reports whether a snapshot must stay because it is being read or installed. A snapshot
-// that came from elsewhere stays as long as the log is kept whole: replaying the log begins with
-// it.
+// pinned reports whether a snapshot must stay, because it is being read or installed. A snapshot
+// that came from elsewhere stays as long as the log is kept whole, because replaying the log begins
+// with that snapshot.
 func (s *Snapshotter) pinned(m snapshots.Manifest) bool {
 	if in, err := install.ReadMarker(s.Disk, s.Home); err != nil || in.SnapshotID == m.ID {
 		return true

@@ -30,8 +30,8 @@ import (
 // directory of the snapshots for peers.
 const ImportDir = "import"
 
-// useTime is how long a snapshot stays after a peer was told of it, or took a chunk: a peer looks
-// for snapshots for a while before it takes the newest.
+// useTime is how long a snapshot is kept after a peer was told of it, or took a chunk of it. A peer
+// looks for snapshots for a while before it takes the newest.
 const useTime = time.Minute
 
 // Options are what a Sync needs from a node.
@@ -46,7 +46,7 @@ type Options struct {
 	// Directory resolves the engines of the current run of the node; it is nil before the first.
 	Directory func() engines.Directory
 
-	// Supervised returns the supervisor of the node's children in the current run.
+	// Supervised returns the supervisor coppice/node of the current run.
 	Supervised func() *supervisor.Supervisor
 
 	Snapshots *retention.Snapshotter
@@ -96,7 +96,7 @@ func (s *Sync) store() (storage.Client, error) {
 }
 
 // Committed pins the state if a snapshot of this height is due: see consensus.StateSync. The next
-// block waits for this call, so the pinned state is the state at this height.
+// block waits until Committed returns, so the pinned state is the state at this height.
 func (s *Sync) Committed(ctx context.Context, at chain.State) {
 	every := uint64(s.Config.EveryHeights)
 	if every == 0 || at.Height%every != 0 {
@@ -164,8 +164,8 @@ func (s *Sync) List() []consensus.Snapshot {
 	return out
 }
 
-// Chunk reads a chunk of a snapshot: see consensus.StateSync. It withdraws a snapshot whose chunk
-// is no longer as it was written.
+// Chunk returns a chunk of a snapshot: see consensus.StateSync. If the chunk on disk is not as it
+// was written, Chunk withdraws the snapshot.
 func (s *Sync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	var m portable.Metadata
 
@@ -213,7 +213,7 @@ func (s *Sync) Start(context.Context) (supervisor.Service, error) {
 	return service{s}, nil
 }
 
-// service is one incarnation of the engine.
+// service is one incarnation of the engine that does the long work of Sync.
 type service struct{ *Sync }
 
 // String names the service in reports.
@@ -241,14 +241,15 @@ func (s service) Serve(ctx context.Context) error {
 	}
 }
 
-// exchanged installs an imported state, and sends the result to p.done even if install panics.
+// exchanged installs an imported state, and sends the result to p.done. It sends a result even if
+// install panics.
 func (s *Sync) exchanged(ctx context.Context, p pendingInstall) {
 	err := errors.New("the installation was cut short")
 	defer func() { p.done <- err }()
 	err = s.install(ctx, p)
 }
 
-// settle finishes or undoes what a previous incarnation or process was in the middle of.
+// settle completes or undoes the work that a previous incarnation or process did not finish.
 func (s *Sync) settle(ctx context.Context) error {
 	if err := s.settleDir(); err != nil {
 		return err
@@ -266,7 +267,7 @@ func (s *Sync) settle(ctx context.Context) error {
 	return supervisor.Revive(ctx, s.Supervised(), plan.Transactions)
 }
 
-// settleDir removes what was left half done, and offers the complete snapshots of the directory.
+// settleDir removes unfinished snapshots, and offers the complete snapshots of the directory.
 func (s *Sync) settleDir() error {
 	if err := s.dir().Settle(); err != nil {
 		return err
@@ -318,8 +319,8 @@ func (s *Sync) export(ctx context.Context) error {
 	}
 }
 
-// make makes a snapshot of a pinned state, and removes those that are more than the configuration
-// keeps.
+// make makes a snapshot of a pinned state, and then removes the oldest snapshots if there are more
+// than the configuration keeps.
 func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
 	defer p.Close()
 

@@ -26,9 +26,9 @@ type incoming struct {
 	*portable.Import
 	began time.Time
 
-	// already means that the state is the snapshot's already. The chunks are checked and change
-	// nothing. This happens when the consensus died after the state was in its place and before it
-	// had noted that: it takes the snapshot once more.
+	// already means that the node's state already is the state of the snapshot. The chunks are
+	// checked and change nothing. This happens when the consensus died after the state was in its
+	// place, but before the consensus had noted that, so it takes the snapshot once more.
 	already bool
 	passed  uint32 // chunks that were checked if already is set
 	ended   bool   // all chunks have come, and the state is in its place
@@ -187,8 +187,8 @@ func (s *Sync) apply(ctx context.Context, in *incoming, index uint32, chunk []by
 	return nil
 }
 
-// exchange lets the service install the imported state, and waits until the transaction core has
-// started with it.
+// exchange has the service install the imported state, and waits until the transaction core has
+// started with that state.
 func (s *Sync) exchange(ctx context.Context, in *incoming) error {
 	p := pendingInstall{in, make(chan error, 1)}
 	select {
@@ -215,9 +215,10 @@ func (s *Sync) exchange(ctx context.Context, in *incoming) error {
 	return err
 }
 
-// install makes a snapshot of the imported state, like any other, and puts it in the state's place.
-// The snapshot is named in data/installing, verified, and recorded in the log; storage exchanges
-// the two when it opens the state. A crash at any step leaves the old state or the new one.
+// install makes a snapshot of the imported state, and puts it in the place of the node's state. The
+// marker data/installing names the snapshot, the snapshot is verified, and a record in the log says
+// that it is installed. The files are exchanged when storage next opens the state. A crash at any
+// step leaves the old state or the new one.
 func (s *Sync) install(ctx context.Context, p pendingInstall) error {
 	alone, err := s.Snapshots.Alone(ctx)
 	if err != nil {
@@ -232,8 +233,8 @@ func (s *Sync) install(ctx context.Context, p pendingInstall) error {
 	return s.recycleCore(ctx)
 }
 
-// begin names snapshot id in data/installing, makes it of the imported state, which verifies it,
-// and records it in the log.
+// begin names the snapshot id in data/installing, makes and verifies that snapshot of the imported
+// state, and writes the record of its installation to the log.
 func (s *Sync) begin(ctx context.Context, id string) error {
 	s.Installs.Lock()
 	defer s.Installs.Unlock()
@@ -264,7 +265,7 @@ func (s *Sync) begin(ctx context.Context, id string) error {
 	return err
 }
 
-// named makes snapshot id of the imported state.
+// named makes the snapshot id of the imported state, and returns its manifest.
 func (s *Sync) named(ctx context.Context, id string) (snapshots.Manifest, error) {
 	dir := s.Snapshots.Dir()
 	if _, err := dir.Find(id); !errors.Is(err, snapshots.ErrNone) { // left by an attempt that failed
