@@ -82,8 +82,8 @@ func (d Disk) Replace(path string, data []byte, mode fs.FileMode) error {
 	return d.Rename(tmp, path)
 }
 
-// Publish makes the open file f durable, closes it, and renames it. Its name so far is from, and its
-// new name is to.
+// Publish makes the open file f durable, closes it, and renames it. Its name so far is from, and
+// its new name is to.
 func (d Disk) Publish(f File, from, to string) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err

@@ -332,9 +332,9 @@ func (r *campaign) stands() (n int) {
 	return n
 }
 
-// enoughStands is the number of losses of the quorum of which a watchdog must have reported at least
-// one. A single loss may go unreported: a watchdog waits anew after a blow, and the last episode may
-// be short.
+// enoughStands is the number of losses of the quorum of which a watchdog must have reported at
+// least one. A single loss may go unreported: a watchdog waits anew after a blow, and the last
+// episode may be short.
 const enoughStands = 3
 
 // close ends the work and the nodes. A second call does nothing.

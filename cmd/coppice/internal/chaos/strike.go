@@ -33,9 +33,9 @@ func targets(root *apiv1.Child) []target {
 	return out
 }
 
-// hangs is how long a hanging child ignores its supervisor. It is less than the second for which the
-// supervisor waits, with raised limits, and less than the half second that the child admin gives its
-// requests to end.
+// hangs is how long a hanging child ignores its supervisor. It is less than the second for which
+// the supervisor waits, with raised limits, and less than the half second that the child admin
+// gives its requests to end.
 const hangs = 300 * time.Millisecond
 
 // blowTime bounds a blow, because a node may be down or hang.

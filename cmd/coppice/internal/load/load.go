@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Item is a transaction to submit, with the key that it writes and the value of that key afterwards.
+// Item is a transaction to submit, with the key that it writes and the value of that key
+// afterwards.
 type Item struct {
 	Key, Value string
 	Body       []byte
