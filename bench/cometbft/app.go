@@ -16,8 +16,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// appCommand is the command with which this program is the process of CometBFT's example
-// application.
+// appCommand is the argument with which this program runs CometBFT's example application in a
+// process of its own.
 const appCommand = "serve-app"
 
 func serveApp(args []string) error {
@@ -53,8 +53,8 @@ func serveApp(args []string) error {
 	return s.Stop()
 }
 
-// synced adds one fdatasync to each Commit, in its cheapest form: of eight bytes in the middle of a
-// file that does not grow.
+// synced adds one fdatasync to each Commit of an application. It is the cheapest possible one: for
+// eight bytes of a file that does not grow.
 type synced struct {
 	abci.Application
 	file *os.File

@@ -32,7 +32,7 @@ type load struct {
 	ended chan error
 
 	mu      sync.Mutex
-	sent    []time.Time     // by number
+	sent    []time.Time     // by the transaction's number; zero once it is committed
 	latency []time.Duration // of the transactions committed since the phase began
 	blocks  int
 	phase   int // number of the first transaction of the phase
@@ -156,7 +156,7 @@ func (l *load) block(ctx context.Context, height int64, at time.Time) error {
 
 		select {
 		case l.tokens <- struct{}{}:
-		default: // the open loop takes no tokens back
+		default: // the open loop uses no tokens
 		}
 	}
 
@@ -238,7 +238,8 @@ func (l *load) openLoop(ctx context.Context, rate float64, d time.Duration) (pha
 	})
 }
 
-// drive runs the submitters for d, and then waits for the transactions in flight.
+// drive runs the submitters for d, and then waits for the transactions in flight. take returns how
+// many transactions a submitter has to submit next.
 func (l *load) drive(ctx context.Context, d time.Duration, take func(context.Context) int) (phaseResult, error) {
 	during, stop := context.WithTimeout(ctx, d)
 	defer stop()
@@ -276,7 +277,7 @@ func (l *load) drive(ctx context.Context, d time.Duration, take func(context.Con
 	return r, errors.Join(err, ctx.Err())
 }
 
-// settle waits until no transaction is in flight. Every acknowledged transaction must be committed.
+// settle waits until no transaction is in flight. It returns an error if one stays without a block.
 func (l *load) settle(ctx context.Context) error {
 	open := 0
 	for range 500 {

@@ -59,7 +59,7 @@ func main() {
 		}
 	}
 
-	runtime.LockOSThread() // a program dies with the thread that started it
+	runtime.LockOSThread() // the kernel kills a program when the thread that started it ends
 	var o options
 	var targets string
 	flag.StringVar(&o.bin, "bin", "bin", "directory with the programs coppice and cometbft")

@@ -20,8 +20,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// nodeCommand is the command with which this program is a node that writes a CPU profile of itself
-// and makes CometBFT write one too.
+// nodeCommand is the argument with which this program runs a node. The node writes a CPU profile of
+// itself, and makes CometBFT write one too.
 const nodeCommand = "run-node"
 
 // profiled runs f until SIGTERM and writes a CPU profile of it.

@@ -41,7 +41,7 @@ func (a *app) dial(parent context.Context) (context.Context, context.CancelFunc,
 }
 
 // resolve returns the node's address. The client calls it for each attempt, because a node that was
-// started again may listen elsewhere.
+// restarted may listen on another address.
 func (a *app) resolve() (string, error) {
 	if a.address != "" {
 		return a.address, nil
@@ -50,8 +50,9 @@ func (a *app) resolve() (string, error) {
 	return n.Address, err
 }
 
-// readToken returns the token for the node. It returns an empty one if that of the home cannot be
-// read; the node then says whether it wants one.
+// readToken returns the token to send to the node: the one of --token, or else the one in the home.
+// It returns "" if it cannot read the home's file. The node then refuses the call if it requires a
+// token.
 func (a *app) readToken() string {
 	if a.token != "" {
 		return a.token
@@ -92,8 +93,8 @@ func (a *app) noNode() error {
 		a.home, api.NodeFileName)
 }
 
-// alive reports whether there is a process of that id. By now it may be another process; that only
-// makes the message less certain.
+// alive reports whether a process with the id pid exists. It may be another process by now, because
+// the system reuses ids. The result only decides the text of an error, so that does no harm.
 func alive(pid int) bool {
 	p, err := os.FindProcess(pid)
 	if err != nil {
@@ -105,7 +106,8 @@ func alive(pid int) bool {
 	return err == nil || errors.Is(err, fs.ErrPermission)
 }
 
-// nodeError returns err, which a call of the node returned, in words for the user.
+// nodeError returns the error to show to the user for err, the error of a call to the node. It
+// returns nil if err is nil.
 func (a *app) nodeError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -128,7 +130,7 @@ func (a *app) nodeError(ctx context.Context, err error) error {
 	case ctx.Err() == nil:
 		return errors.New(wire.Message())
 	case wire.Code() == connect.CodeDeadlineExceeded || wire.Code() == connect.CodeCanceled:
-		return context.Cause(ctx) // the code says the same, less precisely
+		return context.Cause(ctx) // it is more precise than the code
 	}
 
 	return fmt.Errorf("%w; the last attempt: %s", context.Cause(ctx), wire.Message())
@@ -139,6 +141,6 @@ func notYet(id chain.TxID, why error) error {
 	return fmt.Errorf("accepted as %s, not in a block yet: coppice tx get %[1]s (%w)", id, why)
 }
 
-// running reports whether the command has to ask a node: the one that --address names, or the one
-// that uses the home. err is what opening the home returned.
+// running reports whether the command has to ask a running node: because --address names one, or
+// because a running node uses the home. err is the error from opening the home.
 func (a *app) running(err error) bool { return a.address != "" || errors.Is(err, exit.ErrHomeInUse) }

@@ -8,8 +8,9 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
-// driverCommands are the commands that the registered kinds of consensus run as processes of their
-// own. Their flags are their own: a process that a node starts does not get those of all commands.
+// driverCommands returns the commands that the registered kinds of consensus run as processes of
+// their own. A node starts such a process and passes only the flags that the command declares, so
+// the checks of the persistent flags do not run.
 func driverCommands() (cmds []*cobra.Command) {
 	for _, k := range consensus.Kinds() {
 		for _, c := range k.Traits().Commands {

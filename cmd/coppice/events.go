@@ -82,7 +82,8 @@ values, separated by |:
 	return cmd
 }
 
-// check checks the flags against each other and completes them.
+// check returns an error if flags contradict each other. It then sets the flags that follow from
+// others: --tree implies --follow.
 func (o *eventsFlags) check(cmd *cobra.Command) error {
 	for _, k := range o.kinds {
 		if !slices.Contains(api.EventKinds(), k) {

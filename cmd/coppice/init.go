@@ -25,7 +25,8 @@ type initJSON struct {
 	Joins   *joinJSON `json:"joins,omitempty"`
 }
 
-// joinJSON is what the nodes of --from say about their chain.
+// joinJSON is what "init --json" prints about the chain that the home joins. The nodes that --from
+// names have given it.
 type joinJSON struct {
 	GenesisHash string   `json:"genesis_sha256"`
 	Peers       []string `json:"peers"`
@@ -187,7 +188,7 @@ on.`,
 	return cmd
 }
 
-// syncFrom is the value of a --state-sync that is given none: the nodes of --from.
+// syncFrom is the value of --state-sync if the user gives it none. It means the nodes of --from.
 const syncFrom = "--from"
 
 // joined returns what is printed about the chain to join, or nil if there is none.

@@ -16,8 +16,8 @@ import (
 type fileJournal struct {
 	File   string   `json:"file"`
 	Next   int      `json:"next_line"`
-	Read   int      `json:"read_lines,omitempty"`  // lines of the file: those before Next, and those of the batch
-	Sum    string   `json:"read_sha256,omitempty"` // of these lines
+	Read   int      `json:"read_lines,omitempty"`  // lines of the file up to the end of the batch
+	Sum    string   `json:"read_sha256,omitempty"` // of the lines that Read counts
 	Batch  []piece  `json:"batch,omitempty"`
 	Totals fileJSON `json:"totals"`
 }
@@ -47,8 +47,8 @@ func (t *txFile) load(j *fileJournal) error {
 	return nil
 }
 
-// check reads the lines that the journal says were read. It refuses a file in which they have
-// changed, because new lines would be taken for submitted ones.
+// check reads the lines that earlier runs have read. It refuses the file if they have changed: the
+// new lines among them would be skipped as already submitted.
 func (t *txFile) check(p *pieces, j fileJournal) error {
 	if j.Sum == "" { // a new journal
 		return nil

@@ -11,7 +11,7 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// hows maps the words of --how.
+// hows maps each value of --how to the way to kill that it means.
 var hows = map[string]apiv1.How{
 	"error": apiv1.How_HOW_ERROR, "panic": apiv1.How_HOW_PANIC, "goexit": apiv1.How_HOW_GOEXIT,
 	"hang": apiv1.How_HOW_HANG,

@@ -90,7 +90,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	pairs := [][2]string{{"duration", "count"}}
 	for _, submits := range []string{"acked", "count", "duration", "clients", "batch", "size", "workload", "rate",
 		"no-wait"} {
-		pairs = append(pairs, [2]string{submits, "check"}) // these would be ignored
+		pairs = append(pairs, [2]string{submits, "check"}) // --check would ignore these flags
 	}
 
 	for _, pair := range pairs {
@@ -174,8 +174,8 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// newAcked refuses an --acked file that is not empty: that file is the only proof of what an
-// earlier run was promised.
+// newAcked returns an error if the --acked file exists and is not empty. That file is the only
+// record of the transactions that an earlier run was told are durable.
 func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	if l.acked == "" {
 		return nil
@@ -193,8 +193,8 @@ func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	return nil
 }
 
-// drive runs the load until its time is over or a signal comes, and then waits for what is under
-// way. It shows progress.
+// drive runs the load until its duration is over or a signal comes. It then waits for the answers
+// to the submissions under way, for at most the grace period. It shows the progress meanwhile.
 func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{}) (rep load.Report, err error) {
 	interrupted := cmd.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(interrupted))

@@ -58,8 +58,8 @@ func (a *app) logError(err error) error {
 	return err
 }
 
-// logProgress returns a function that shows the progress of reading a log on the terminal, and one
-// that ends this.
+// logProgress returns a function that takes the log's events and shows on the terminal how much of
+// the log has been read, and a function that ends this display.
 func logProgress(what string) (events func(eventlog.Event), end func()) {
 	show := newProgress()
 	return func(e eventlog.Event) {
@@ -91,7 +91,7 @@ func (s *selection) flags(cmd *cobra.Command) {
 	}
 }
 
-// resolve checks the flags.
+// resolve checks the flags, and sets kinds from the names of --kinds.
 func (s *selection) resolve(cmd *cobra.Command) error {
 	if s.to != 0 && s.to < s.from {
 		return usageError(cmd, "--to is %d, which is before --from, %d", s.to, s.from)

@@ -103,7 +103,7 @@ type logRunningJSON struct {
 	Retainers        []logRetainerJSON `json:"retainers"`
 	Retain           string            `json:"retain"`
 	RecordsPerSecond float64           `json:"records_per_second"`
-	BytesPerSecond   float64           `json:"bytes_per_second"` // less the bytes truncated meanwhile
+	BytesPerSecond   float64           `json:"bytes_per_second"` // growth less what was truncated meanwhile
 }
 
 type logRetainerJSON struct {

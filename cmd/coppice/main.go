@@ -27,7 +27,7 @@ func run() int {
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		// The sentinel means something only to the tree.
+		// This text means something to the supervision tree, and nothing to the user.
 		fmt.Fprintln(os.Stderr, "coppice:",
 			strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), ""))
 	}

@@ -17,8 +17,8 @@ import (
 
 // piece is a transaction of a file.
 type piece struct {
-	Line int    `json:"line"`          // its first
-	Next int    `json:"next"`          // the first after it
+	Line int    `json:"line"`          // the first line of the transaction
+	Next int    `json:"next"`          // the line after its last line
 	Tx   []byte `json:"tx,omitempty"`  // canonical bytes
 	Bad  string `json:"bad,omitempty"` // why its lines are no transaction
 }

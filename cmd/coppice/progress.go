@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// progress is one line on the terminal that is overwritten again and again. If standard error is
+// progressBar is one line on the terminal that is overwritten again and again. If standard error is
 // not a terminal, it shows nothing.
 type progressBar struct {
 	tick   <-chan time.Time
@@ -38,7 +38,7 @@ func (p *progressBar) end() {
 	}
 }
 
-// steps returns a function that shows how far a step of a command has come.
+// steps returns a function that shows on the terminal how much of a step of a command is done.
 func steps(show *progressBar) func(step string, done, total uint64) {
 	return func(step string, done, total uint64) {
 		select {
@@ -53,7 +53,8 @@ func steps(show *progressBar) func(step string, done, total uint64) {
 	}
 }
 
-// step is steps for a command of one step.
+// step returns a function that shows how much of a command is done. It is for a command that has
+// only one step, which it calls name.
 func step(show *progressBar, name string) func(done, total uint64) {
 	f := steps(show)
 	return func(done, total uint64) { f(name, done, total) }

@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// app holds what all commands share: the persistent flags, and the HTTP client they ask for.
+// app holds what all commands share: the values of the persistent flags, and the HTTP client for
+// the calls to the node.
 type app struct {
 	home    string
 	address string
@@ -113,7 +114,7 @@ func groupOnly(c *cobra.Command, args []string) error {
 	}
 
 	hint := ""
-	c.SuggestionsMinimumDistance = 2 // letters
+	c.SuggestionsMinimumDistance = 2 // at most 2 letters may differ
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = fmt.Sprintf(", did you mean %s?", strings.Join(near, " or "))
 	}

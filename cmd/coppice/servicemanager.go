@@ -15,8 +15,8 @@ import (
 	"github.com/coppice-go/coppice/node/progress"
 )
 
-// onHangup returns a channel that receives SIGHUP, which would otherwise end the process, and a
-// function that ends this.
+// onHangup returns a channel that receives SIGHUP, so that this signal does not end the process.
+// The returned function restores the default: SIGHUP ends the process again.
 func onHangup() (<-chan os.Signal, func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGHUP)
@@ -43,7 +43,7 @@ func (s *service) change() {
 	}
 }
 
-// lookAgain is how often report looks at the node even though no change was signalled.
+// lookAgain is how often report looks at the node's state if no change is signalled.
 const lookAgain = time.Second
 
 // report tells the service manager the node's state until ctx ends, and reloads the configuration
@@ -101,9 +101,10 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 	}
 }
 
-// beat sends the watchdog a sign of life. If ask is set, it first asks the node for one, and sends
-// nothing if the node does not answer. report does not set ask before the node is ready, or while
-// it stops: then the root may be busy, and the manager's other timeouts apply.
+// beat sends a sign of life to the watchdog of the service manager. If ask is set, it first asks
+// the node for a sign of life, and sends nothing if the node does not answer. report does not set
+// ask before the node is ready, or while it stops. The node may be too busy to answer then, and the
+// manager has other timeouts for these times.
 func (s *service) beat(ctx context.Context, ask bool) {
 	if ask {
 		within, cancel := context.WithTimeout(ctx, s.manager.Watchdog()/3)
@@ -116,14 +117,14 @@ func (s *service) beat(ctx context.Context, ask bool) {
 	s.tell(s.manager.Alive())
 }
 
-// progress asks the manager for more time while a long start goes on. The node calls it whenever
-// the start has come further.
+// progress asks the manager for more time while a long start goes on. The node calls it each time a
+// step of the start makes progress.
 func (s *service) progress(p progress.Step) {
 	s.tell(s.manager.Extend(extension))
 	s.tell(s.manager.Status(p.String()))
 }
 
-// extension is how much more time a start asks for whenever it has come further.
+// extension is how much more time each call of progress asks for.
 const extension = 30 * time.Second
 
 // reload reads the configuration again. If it is not valid, nothing changes.
@@ -144,7 +145,8 @@ func (s *service) reload(ready bool) {
 	}
 }
 
-// apply puts in force what can change while the node runs, and logs what takes effect later.
+// apply puts the settings in force that can change while the node runs. It logs the changes that
+// take effect only at the next start.
 func (s *service) apply(now config.Settings) {
 	level := zap.NewAtomicLevel()
 	_ = level.UnmarshalText([]byte(now.Config.Diagnostics.Level)) // it was checked

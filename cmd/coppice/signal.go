@@ -32,7 +32,8 @@ func atForcedEnd(ctx context.Context, say func()) (undo func()) {
 	return func() { w.say.Store(nil) }
 }
 
-// speak calls what atForcedEnd has set, if anything.
+// speak calls the function that atForcedEnd has set, if there is one, and waits for it for at most
+// a second.
 func (w *lastWords) speak() {
 	say := w.say.Load()
 	if say == nil {

@@ -8,15 +8,15 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Bank is a transaction backend. It has accounts that hold an amount, and transfers between them.
+// Bank is a transaction backend. It has accounts, each with an amount, and transfers between them.
 //
 // It keeps no state of its own. The amount of an account is in the node's replicated state, under
-// the key "bank/" followed by the account's name, and Bank reaches it only through the view. So
-// every node that executes the same transactions in the same order has the same accounts, after any
-// restart.
+// the key "bank/" followed by the account's name. Bank reads and writes that state only through the
+// view. So every node that executes the same transactions in the same order has the same amounts,
+// and a restart changes none of them.
 type Bank struct{}
 
-// Name is the name of the backend. Its transactions carry it.
+// Name is the name of the backend. Each transaction for the backend carries this name.
 const Name = "bank"
 
 // Errors of a transfer. Such an error is the result of the transfer, the same on every node, and
@@ -120,7 +120,7 @@ func balance(v chain.View, account string) (uint64, error) {
 	return amount(value)
 }
 
-// amount reads a value that Execute wrote.
+// amount returns the amount that is encoded in value, which Execute wrote.
 func amount(value []byte) (uint64, error) {
 	if len(value) != 8 {
 		return 0, fmt.Errorf("balance of %d bytes, want 8", len(value))

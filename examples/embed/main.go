@@ -1,5 +1,6 @@
-// Command embed supervises one worker. A job makes the worker panic. The supervisor starts it again
-// with fresh state, and it does the remaining jobs. When it ends normally, the tree stops.
+// Command embed supervises one worker. One of its jobs makes the worker panic. The supervisor then
+// starts the worker again with fresh state, and the worker does the remaining jobs. When the worker
+// ends normally, the tree stops.
 package main
 
 import (

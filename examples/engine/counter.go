@@ -19,14 +19,16 @@ const Name = "counter"
 // Count is the query to the counter.
 type Count struct{}
 
-// Counted is the answer to Count: the numbers of the log up to the record at Index.
+// Counted is the answer to Count: how many blocks and transactions the log has, up to the record at
+// Index.
 type Counted struct {
 	Index        uint64
 	Blocks       uint64
-	Transactions uint64 // in these blocks, refused and failed ones included
+	Transactions uint64 // in these blocks, including refused and failed ones
 }
 
-// Answer makes Count a query whose answer is a Counted. It is never called.
+// Answer declares that the answer to the query Count is a Counted. The method is only for the
+// compiler: nothing calls it.
 func (Count) Answer(Counted) {}
 
 // block is the message about a committed block that follow posts to the counter's own mailbox.
@@ -35,9 +37,9 @@ type block struct{ index, transactions uint64 }
 // Counter describes the engine for node.WithEngine.
 var Counter = node.Engine{ID: Name, Start: start}
 
-// start returns the start function of an incarnation. Each incarnation begins with new state and
-// fills it from the log, which is truth. So a counter that was killed counts right again, although
-// it has saved nothing.
+// start returns the start function of the counter. Each incarnation begins with new state, and
+// counts the whole log again. So a counter that was killed has the right numbers again, although it
+// saves nothing.
 func start(dir engines.Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		log := logger.NewClient(dir)
@@ -62,7 +64,8 @@ func start(dir engines.Directory) supervisor.StartFunc {
 	}
 }
 
-// follow posts a block to s for each committed block of the log, from the first on.
+// follow sends a block message to the counter for each committed block of the log, from the first
+// on.
 func follow(ctx context.Context, log logger.Client, s *engines.Server) error {
 	t := tail.New(tail.Options{
 		Log:   func() (tail.Log, error) { return log, nil },
@@ -86,8 +89,8 @@ func follow(ctx context.Context, log logger.Client, s *engines.Server) error {
 	return nil
 }
 
-// Ask returns the numbers that the counter has at present. It is for callers outside of the node.
-// It waits while the counter is being restarted.
+// Ask returns the present numbers of the counter. It is for callers outside of the node. It waits
+// while the counter is being restarted.
 func Ask(ctx context.Context, n *node.Node) (Counted, error) {
 	return engines.Call(ctx, engines.NewAddress(n.Directory(), Name).With(engines.Resend), Count{})
 }

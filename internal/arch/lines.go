@@ -31,7 +31,7 @@ type Line struct {
 	Kind       Kind
 	Width      int  // in columns
 	InFunction bool // between the braces of a top-level function
-	Raw        int  // columns of it that belong to a raw string
+	Raw        int  // how many of these columns belong to a raw string
 	Output     bool // the output of an example, which go test compares as it is
 }
 
@@ -101,8 +101,7 @@ func columns(text string) int {
 	return utf8.RuneCountInString(text) + strings.Count(text, "\t")*(tabColumns-1)
 }
 
-// isOutput reports whether a line begins the comment that the output of an example is compared
-// with.
+// isOutput reports whether a line begins the comment with the expected output of an example.
 func isOutput(line string) bool {
 	line = strings.ToLower(strings.Join(strings.Fields(line), " "))
 	return strings.HasPrefix(line, "// output:") || strings.HasPrefix(line, "// unordered output:")

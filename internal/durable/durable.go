@@ -1,9 +1,9 @@
 // Package durable writes small files whole: after a crash, a file has its old content or its new
 // content, and never a part of it.
 //
-// A method returns when its effect is on the disk, except where it says otherwise. After an error,
-// a crash may leave the effect or not. No method tries again, because a disk whose sync has failed
-// may have lost what was written before.
+// The effect of a method is on the disk when the method returns, except where its comment says
+// otherwise. After an error, a later crash may undo the effect or leave it. No method tries again,
+// because a disk whose sync has failed may have lost what was written before.
 package durable
 
 import (
@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 )
 
-// FS is what a Disk needs of a file system.
+// FS is the part of a file system that Disk uses.
 type FS interface {
 	// Create makes an empty file. If the path exists, the error is fs.ErrExist.
 	Create(path string, mode fs.FileMode) (File, error)
@@ -33,19 +33,20 @@ type File interface {
 	Sync() error
 }
 
-// Disk has the durable steps on a file system.
+// Disk writes, renames and removes files of a file system, and makes each step durable.
 type Disk struct{ FS }
 
 // OS is the disk of the operating system.
 var OS = Disk{osFS{}}
 
-// WriteNew makes a file with that content, which must not exist. Its name is durable with the next
-// SyncDir of its directory. If WriteNew fails, it removes the file that it has made.
+// WriteNew makes a file with the content data. The path must not exist. The content is durable when
+// WriteNew returns, but the name is not: call SyncDir for its directory. If WriteNew fails, it
+// removes the file that it has made.
 func (d Disk) WriteNew(path string, data []byte, mode fs.FileMode) error {
 	return d.CopyNew(path, bytes.NewReader(data), mode)
 }
 
-// CopyNew is WriteNew with the content of a reader.
+// CopyNew does the same as WriteNew, with the content that it reads from a reader.
 func (d Disk) CopyNew(path string, from io.Reader, mode fs.FileMode) error {
 	f, err := d.Create(path, mode)
 	if err != nil {
@@ -63,7 +64,7 @@ func (d Disk) CopyNew(path string, from io.Reader, mode fs.FileMode) error {
 	return err
 }
 
-// Write is WriteNew, and first removes the file that has the name.
+// Write removes the file at path, if there is one, and then does the same as WriteNew.
 func (d Disk) Write(path string, data []byte, mode fs.FileMode) error {
 	if err := d.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -81,7 +82,8 @@ func (d Disk) Replace(path string, data []byte, mode fs.FileMode) error {
 	return d.Rename(tmp, path)
 }
 
-// Publish gives a written file, which is open as f and has the name from, the name to. It closes f.
+// Publish makes the open file f durable, closes it, and renames it. Its name so far is from, and
+// its new name is to.
 func (d Disk) Publish(f File, from, to string) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
@@ -89,7 +91,8 @@ func (d Disk) Publish(f File, from, to string) error {
 	return d.Rename(from, to)
 }
 
-// Rename renames a file or a directory within a file system. After a crash it has one of the names.
+// Rename renames a file or a directory. Both names must be in the same file system. After a crash
+// it has the old name or the new one.
 func (d Disk) Rename(from, to string) error {
 	if err := d.FS.Rename(from, to); err != nil {
 		return err

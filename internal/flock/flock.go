@@ -1,5 +1,5 @@
-// Package flock locks files against other processes. A lock belongs to the open file: it ends when
-// the file is closed, and with the process at the latest.
+// Package flock locks files against other processes. A lock belongs to the open file. It ends when
+// the file is closed, and so at the latest when the process ends.
 package flock
 
 import (
@@ -14,12 +14,13 @@ import (
 // ErrLocked reports that another open file has the lock.
 var ErrLocked = errors.New("locked by another process")
 
-// TryLock makes the file at path, if it is missing, and takes its lock. It does not wait. An error
-// of opening the file is a *fs.PathError. The error is fs.ErrNotExist if the file was removed
-// meanwhile: another process may lock a new one at the path.
+// TryLock takes the lock of the file at path, and first makes the file if it is missing. It does
+// not wait: if the lock is taken, it returns an error that wraps ErrLocked. It returns one that
+// wraps fs.ErrNotExist if the file was removed meanwhile, because another process may then lock a
+// new file at the same path. If the file cannot be opened, the error is a *fs.PathError.
 func TryLock(path string) (*os.File, error) { return tryLock(path, os.O_CREATE) }
 
-// TryLockExisting is TryLock for a file that it does not make.
+// TryLockExisting does the same as TryLock, but does not make a missing file.
 func TryLockExisting(path string) (*os.File, error) { return tryLock(path, 0) }
 
 func tryLock(path string, create int) (*os.File, error) {
@@ -40,8 +41,8 @@ func tryLock(path string, create int) (*os.File, error) {
 	return f, nil
 }
 
-// IsLocked reports whether another open file of the same name has the exclusive lock. It is false
-// if that cannot be found out.
+// IsLocked reports whether another open file of the same name holds the exclusive lock. It returns
+// false if it cannot find that out.
 func IsLocked(f *os.File) bool {
 	err := lock(f, unix.LOCK_SH)
 	if err == nil {
@@ -62,7 +63,7 @@ func lock(f *os.File, how int) error {
 	}
 }
 
-// stillAt returns fs.ErrNotExist if f is not the file at path.
+// stillAt returns nil if f is the file that is at path now, and fs.ErrNotExist if it is not.
 func stillAt(path string, f *os.File) error {
 	ours, err := f.Stat()
 	if err != nil {

@@ -107,8 +107,9 @@ func export(commit, dir, archive string) error {
 	return os.CopyFS(dir, files)
 }
 
-// published returns the modules of a checkout that other modules can require, each at the version
-// that its siblings require. A module that replaces others is only for the checkout.
+// published returns the modules of a checkout that others can require, each at the version that the
+// other modules of the checkout require. It leaves out a module with replace directives, which
+// works only in the checkout.
 func published(source, version string) ([]module.Version, error) {
 	var files []*modfile.File
 	required := map[string]string{}
@@ -184,7 +185,7 @@ func publish(m module.Version, source, proxy string) error {
 	return errors.Join(zip.CreateFromDir(z, m, dir), z.Close())
 }
 
-// holder returns the module that holds a package.
+// holder returns the module in mods that contains the package pkg.
 func holder(mods []module.Version, pkg string) (best module.Version) {
 	for _, m := range mods {
 		if (pkg == m.Path || strings.HasPrefix(pkg, m.Path+"/")) && len(m.Path) > len(best.Path) {

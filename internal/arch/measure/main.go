@@ -36,7 +36,7 @@ func main() {
 	}
 }
 
-// figures are what was counted in some files.
+// figures are the counts for some files.
 type figures struct {
 	files, names, code int
 	inside, blank      int // lines inside functions, and the blank ones of them
@@ -102,7 +102,7 @@ func names(file *ast.File) (n int) {
 	return n
 }
 
-// measure prints the figures of the packages below dir, and of all together.
+// measure prints the figures of each package below dir, and of all packages together.
 func measure(w io.Writer, dir string) error {
 	production, tests := map[string]*figures{}, map[string]*figures{}
 	var total, all figures

@@ -9,8 +9,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// sightings holds what was seen of a chain in streams and logs: the block and app hash at each
-// height.
+// sightings holds the blocks that the nodes have shown in their streams and logs: for each height,
+// the block hash and the app hash that were seen first.
 type sightings struct {
 	mu       sync.Mutex
 	at       map[uint64]sight
@@ -25,7 +25,8 @@ type sight struct {
 
 func newSightings() *sightings { return &sightings{at: make(map[uint64]sight)} }
 
-// note compares a block that a node committed with what was seen at its height before.
+// note returns an error if another node, or the same one earlier, has shown a different block or
+// app hash at the height of b. It remembers the first block that it gets for each height.
 func (c *sightings) note(node int, b *logv1.BlockCommitted) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,23 +53,25 @@ func (c *sightings) note(node int, b *logv1.BlockCommitted) error {
 	return nil
 }
 
-// seen returns how many heights were seen, and how often one was compared with an earlier sight.
+// seen returns how many heights were seen, and how often a block was compared with the one seen
+// first at its height.
 func (c *sightings) seen() (heights, compared int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.at), c.compared
 }
 
-// follower checks one node's stream of committed blocks, or its log: it has each height once, in
-// order, none left out, and, in a log, no transaction is applied twice.
+// follower checks the committed blocks that come from one node's stream, or from its log. Each
+// height must come once, in order, and none may be left out. In a log, no transaction may be
+// applied twice.
 type follower struct {
 	*sightings
 	node    int
 	height  uint64
-	applied map[chain.TxID]uint64 // the height at which each had its effect; nil: not checked
+	applied map[chain.TxID]uint64 // the height at which each transaction was applied; nil in a stream: not checked
 }
 
-// take checks the next block.
+// take checks the next block, and returns an error if it breaks one of the follower's rules.
 func (f *follower) take(b *logv1.BlockCommitted) error {
 	if f.height != 0 && b.Height != f.height+1 {
 		return fmt.Errorf("gap: node %d streamed block %d after block %d", f.node, b.Height, f.height)
@@ -96,7 +99,7 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 	return f.note(f.node, b)
 }
 
-// read takes all that a stopped node's log has committed.
+// read checks all committed blocks in the log of a stopped node. dir is the log's directory.
 func (c *sightings) read(node int, dir string) error {
 	f := &follower{sightings: c, node: node, applied: make(map[chain.TxID]uint64)}
 	_, err := rig.Committed(dir, f.take)

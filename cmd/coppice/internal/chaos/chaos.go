@@ -17,11 +17,11 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// Config says what to run.
+// Config configures a run.
 type Config struct {
 	Bin      string // the coppice binary
-	Dir      string // where the testnet is made; it must have none yet
-	Nodes    int    // at least 4: fewer cannot do without one of them
+	Dir      string // where the testnet is made; it must contain no testnet yet
+	Nodes    int    // at least 4: with fewer, the loss of one node is the loss of the quorum
 	Seed     uint64
 	Duration time.Duration // of the episodes; the checks afterwards take extra time
 	Rate     float64       // of the load, in transactions per second over all nodes
@@ -31,7 +31,7 @@ type Config struct {
 	Doing   func(string)  // called with what is being done; may be nil
 	Episode func(Episode) // called with each episode when it is over; may be nil
 
-	made func(home string) error // changes the configuration of a node before it runs; may be nil
+	made func(home string) error // changes the configuration of a new node before it runs; may be nil
 }
 
 // Bounds of how long a network may take.
@@ -81,7 +81,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 	return res, err
 }
 
-// campaign is a run of chaos.
+// campaign is the state of one call of Run.
 type campaign struct {
 	Config
 	began time.Time
@@ -139,7 +139,8 @@ func (r *campaign) run(ctx context.Context) error {
 	return nil
 }
 
-// episode brings a trouble and its strikes, lifts it, and checks that the chain goes on.
+// episode starts the trouble of e, executes the strikes, ends the trouble, and checks that the
+// chain goes on.
 func (r *campaign) episode(ctx context.Context, e episode) error {
 	told := Episode{N: r.res.Episodes + 1, Trouble: e.trouble, Nodes: slices.Sorted(slices.Values(e.nodes)),
 		Began: time.Since(r.began)}
@@ -207,14 +208,16 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 	return pause(ctx, e.rest)
 }
 
-// late charges a chain that did not go on in time, and notes how busy the machine was.
+// late records that the chain did not go on in time after an episode. The record includes the load
+// average, because a busy machine may be the reason.
 func (r *campaign) late(e Episode, err error) {
 	r.court.charge(Onward, "after episode %d, %v %v, at load average %.1f: %v", e.N, e.Trouble, e.Nodes,
 		loadAverage(), err)
 }
 
-// stood checks the time without a quorum: no new height, and no restart of CometBFT by a watchdog
-// of a node that was awake.
+// stood records the violations while the nodes had no quorum: a new height, and a watchdog that
+// restarted CometBFT. A restart counts only if the watchdog's node was not paused. floor is the
+// height when the quorum was lost.
 func (r *campaign) stood(ctx context.Context, e episode, since time.Duration, floor uint64) {
 	awake := func(node int) bool { return !e.trouble.pauses() || !slices.Contains(e.nodes, node) }
 	if top := r.highest(ctx); top > floor+inFlight {
@@ -283,7 +286,7 @@ func (r *campaign) finish(ctx context.Context) error {
 	return nil
 }
 
-// judge checks the registers' history and the nodes' output.
+// judge records the violations that the registers' history and the nodes' output show.
 func (r *campaign) judge() {
 	v := r.res.Register
 	switch {
@@ -318,7 +321,8 @@ func (r *campaign) judge() {
 	r.res.NoQuorum, r.res.Restarts = r.out.noQuorum, len(r.out.restarts)
 }
 
-// stands returns how many episodes took the quorum away for longer than a watchdog is patient.
+// stands returns how many episodes kept the quorum away for longer than a watchdog waits before it
+// acts.
 func (r *campaign) stands() (n int) {
 	for t := range troubles {
 		if t.stands() {
@@ -328,11 +332,12 @@ func (r *campaign) stands() (n int) {
 	return n
 }
 
-// enoughStands is after how many losses of the quorum a watchdog must have reported one. A single
-// loss may go unreported: a blow restarts a watchdog's patience, and the last episode may be short.
+// enoughStands is the number of losses of the quorum of which a watchdog must have reported at
+// least one. A single loss may go unreported: a watchdog waits anew after a blow, and the last
+// episode may be short.
 const enoughStands = 3
 
-// close ends the work and the nodes. Only its first call does something.
+// close ends the work and the nodes. A second call does nothing.
 func (r *campaign) close() {
 	if r.closed {
 		return

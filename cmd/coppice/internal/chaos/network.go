@@ -23,7 +23,7 @@ type network struct {
 	output  *output
 
 	end   context.CancelFunc // stops the testnet in order
-	ended chan struct{}      // closed when it has stopped and err is set
+	ended chan struct{}      // closed when the testnet has stopped and err is set
 	err   error
 }
 
@@ -75,7 +75,7 @@ func (n *network) reach(i int) error {
 func (n *network) stop() error {
 	for i := range n.Nodes {
 		for _, child := range []bool{false, true} {
-			// It fails only for a process that does not run, and so is not paused.
+			// Signal fails only for a process that does not run. Such a process is not paused.
 			_ = n.Signal(context.Background(), i, child, syscall.SIGCONT)
 		}
 	}
@@ -128,7 +128,8 @@ func (n *network) heights(ctx context.Context) map[int]uint64 {
 	return at
 }
 
-// beyond waits until that many nodes are past a height, for at most limit.
+// beyond waits until the number of nodes that are past the given height is at least nodes. It
+// returns an error if that takes longer than limit.
 func (n *network) beyond(ctx context.Context, height uint64, nodes int, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -179,7 +180,7 @@ func (n *network) verify(ctx context.Context, bin string) error {
 	return nil
 }
 
-// logs adds the logs of the stopped nodes to c.
+// logs checks the logs of the stopped nodes against each other and against the blocks in c.
 func (n *network) logs(c *sightings) error {
 	for i := range n.Nodes {
 		if err := c.read(i, home.LogDir(n.Home(i))); err != nil {

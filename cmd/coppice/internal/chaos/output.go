@@ -19,7 +19,7 @@ type output struct {
 	mu       sync.Mutex
 	restarts []restart
 	noQuorum int      // how often a watchdog reported a missing quorum, and did nothing
-	alarms   []string // lines that no node may print
+	alarms   []string // lines that a node must never print
 	ended    []string // last words of nodes that ended by themselves
 }
 
@@ -30,7 +30,8 @@ type restart struct {
 	line  string
 }
 
-// Texts in the lines of a node, written by engines/consensus/comet, consensus and the command.
+// Texts by which Write recognizes the lines of a node. engines/consensus/comet, the consensus
+// package and the coppice command write them.
 const (
 	sayRestart  = "restarting CometBFT: the committed height stands still"
 	sayNoQuorum = "no quorum: too few validators are connected"
@@ -45,8 +46,9 @@ var (
 	stoodFor = regexp.MustCompile(`"for": ([0-9.]+)`)
 )
 
-// stood returns how long the height had stood still, according to a line. A line that does not say
-// counts as 0, so that it excuses nothing.
+// stood returns how long the height had stood still when the node wrote the line. It returns 0 if
+// the line does not say. The height then counts as one that has only just stopped, so restarted
+// never leaves out such a line.
 func stood(line string) time.Duration {
 	m := stoodFor.FindStringSubmatch(line)
 	if m == nil {
@@ -60,7 +62,8 @@ func stood(line string) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-// Write receives a line. It never fails, because a line that cannot be kept must not stop a node.
+// Write receives one line of a node. It never returns an error, because the node must go on even if
+// its line cannot be written to the file.
 func (o *output) Write(p []byte) (int, error) {
 	at := time.Since(o.began)
 	o.mu.Lock()
@@ -90,8 +93,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// restarted returns the restarts, by the watchdogs of some nodes, for a height that began to stand
-// still after since.
+// restarted returns the restarts by watchdogs of the nodes for which of is true. It returns only
+// restarts for a height that began to stand still after since.
 func (o *output) restarted(since time.Duration, of func(node int) bool) []restart {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -12,7 +12,7 @@ type Trouble uint8
 const (
 	Calm        Trouble = iota // none: there are only strikes
 	CutOff                     // cuts off as many nodes as the others can do without
-	CutInTwo                   // cuts off one node more: neither side is a quorum
+	CutInTwo                   // cuts off one node more, so that neither side is a quorum
 	CutApart                   // cuts every node off
 	PauseNode                  // pauses nodes that the others can do without (SIGSTOP), but not their CometBFT
 	PauseNodes                 // pauses one node more: no quorum
@@ -53,7 +53,7 @@ type strike struct {
 	pick uint64        // chooses the path and the way
 }
 
-// episode is a trouble, the strikes meanwhile, and the quiet after it.
+// episode is a trouble, the strikes while it lasts, and the rest after it.
 type episode struct {
 	trouble Trouble
 	nodes   []int // cut off, paused or killed
@@ -75,7 +75,8 @@ const (
 // quorum returns how many of n validators of equal power have more than two thirds of the power.
 func quorum(n int) int { return 2*n/3 + 1 }
 
-// planner deals episodes. Every trouble comes once before one comes again.
+// planner chooses the episodes at random. A trouble comes again only when all others have had their
+// turn.
 type planner struct {
 	n    int
 	rand *rand.Rand
@@ -128,8 +129,8 @@ func (p *planner) next() episode {
 	return e
 }
 
-// strike chooses a blow at one of nodes, which are those that are not paused: a paused node would
-// not react to a blow, or would wake up.
+// strike chooses a blow, and one of the nodes for it. The caller leaves out paused nodes, because a
+// paused node would not react to the blow, or the blow would wake it.
 func (p *planner) strike(at time.Duration, nodes []int) strike {
 	s := strike{at: at, node: nodes[p.rand.IntN(len(nodes))], pick: p.rand.Uint64()}
 	switch n := p.rand.IntN(10); {

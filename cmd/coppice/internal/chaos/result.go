@@ -14,14 +14,14 @@ type Rule string
 // The rules. An error of Run is not a violation: it says that the rules could not be checked.
 const (
 	NoFork       Rule = "no fork"             // one block and one app hash at each height, none left out
-	NothingLost  Rule = "nothing lost"        // every node has what was acknowledged
-	NothingTwice Rule = "nothing twice"       // what was acknowledged had its effect only once
+	NothingLost  Rule = "nothing lost"        // every node has each acknowledged transaction
+	NothingTwice Rule = "nothing twice"       // each acknowledged transaction was applied only once
 	Standing     Rule = "no quorum, no block" // without a quorum there is no new height
 	Silent       Rule = "watchdogs silent"    // without a quorum no watchdog restarts CometBFT
 	Onward       Rule = "on within the bound" // a new height soon after the quorum is back, on every node
-	Linear       Rule = "linearizable"        // the history of each register
-	Verified     Rule = "verified"            // the stopped homes verify
-	// no answer that no node may give, no data race, no node that ends by itself
+	Linear       Rule = "linearizable"        // the history of each register is linearizable
+	Verified     Rule = "verified"            // 'coppice verify' accepts the homes of the stopped nodes
+	// no forbidden answer or line of output from a node, and no node that ends by itself
 	Orderly Rule = "nothing unexpected"
 )
 
@@ -70,7 +70,7 @@ type Result struct {
 	Compared int // how often a height was seen that had been seen before
 	NoQuorum int // how often a watchdog reported a missing quorum
 	Restarts int // of CometBFT by watchdogs, for other reasons
-	GaveUp   int // nodes whose tree ran out of restarts, where the limits are not raised for it
+	GaveUp   int // nodes that gave up for lack of restarts, in a profile that allows that
 
 	Register   register.Verdict
 	Violations []Violation
@@ -88,7 +88,8 @@ func (r Result) EngineKills() (n int) {
 // Bad reports whether a rule did not hold.
 func (r Result) Bad() bool { return len(r.Violations) > 0 }
 
-// mostOfOne bounds how many violations of one rule are kept: one cause may bring a thousand.
+// mostOfOne bounds how many violations of one rule are kept, because one fault may break a rule a
+// thousand times.
 const mostOfOne = 10
 
 // court collects violations. It is safe for concurrent use.

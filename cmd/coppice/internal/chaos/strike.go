@@ -20,8 +20,8 @@ func (t target) String() string {
 	return t.path + " by " + rig.HowWord(t.how)
 }
 
-// targets returns every kill that a tree allows. The process itself is not among them: KillNode is
-// for that.
+// targets returns every kill that is possible in a tree, except for the end of the whole process,
+// which is KillNode.
 func targets(root *apiv1.Child) []target {
 	var out []target
 	rig.EachKill(root, func(_ *apiv1.Child, path string, ways ...apiv1.How) {
@@ -33,16 +33,17 @@ func targets(root *apiv1.Child) []target {
 	return out
 }
 
-// hangs is how long a hanging child ignores everything. It is less than its supervisor waits for
-// it, which is a second with raised limits, and less than the half of that which admin gives its
-// requests to end.
+// hangs is how long a hanging child ignores its supervisor. It is less than the second for which
+// the supervisor waits, with raised limits, and less than the half second that the child admin
+// gives its requests to end.
 const hangs = 300 * time.Millisecond
 
 // blowTime bounds a blow, because a node may be down or hang.
 const blowTime = 2 * time.Second
 
-// fall executes one strike and returns what it hit. It returns an error if it hit nothing; the
-// target may already be down.
+// fall executes one strike. For a blow at a child of a tree, it returns the child's path and the
+// way of the kill, and otherwise "". It returns an error if it hit nothing, because the target may
+// be down.
 func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, blowTime)
 	defer cancel()
@@ -73,7 +74,8 @@ func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	return t.String(), err
 }
 
-// surely sends a signal, again and again if it fails, to a process that may just be coming back.
+// surely sends a signal to a node or its CometBFT. The process may just be restarting, so surely
+// tries again until it succeeds, for at most backWithin.
 func (n *network) surely(ctx context.Context, i int, comet bool, sig syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, backWithin)
 	defer cancel()
@@ -135,7 +137,7 @@ func (n *network) lift(ctx context.Context, e episode) error {
 
 	case PauseComet, PauseComets:
 		for _, i := range e.nodes {
-			// It fails if the watchdog has replaced the CometBFT and the new one was killed.
+			// Signal fails if the watchdog has replaced the CometBFT and the new one was killed.
 			_ = n.Signal(ctx, i, true, syscall.SIGCONT)
 		}
 	}

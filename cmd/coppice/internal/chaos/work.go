@@ -15,8 +15,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// work is what the nodes have to do: loads at every node, the clients of the registers, and a
-// follower of each node.
+// work is the load on the nodes, and what watches them: two loads for each node, the clients of the
+// registers, and a follower of each node's blocks.
 type work struct {
 	net     *network
 	court   *court
@@ -24,7 +24,7 @@ type work struct {
 	ledger  *rig.Ledger
 	history *register.History
 
-	stop    chan struct{} // closed to begin nothing more
+	stop    chan struct{} // closed so that no new submission or operation begins
 	end     context.CancelFunc
 	loads   sync.WaitGroup
 	follow  sync.WaitGroup
@@ -54,7 +54,7 @@ func employ(c Config, n *network, court *court) (*work, error) {
 	}
 
 	var ctx context.Context
-	ctx, w.end = context.WithCancel(context.Background()) // the work goes on through everything, until close
+	ctx, w.end = context.WithCancel(context.Background()) // the work survives every trouble, and ends with close
 
 	for _, run := range runs {
 		w.loads.Go(func() {
@@ -101,8 +101,8 @@ func (w *work) failed(it load.Item, err error) bool {
 	return true
 }
 
-// drain ends the loads and the registers' clients in order, so that what is under way gets its
-// answer. What has none within limit is unknown.
+// drain ends the loads and the registers' clients in order: they begin nothing new, and wait for
+// their answers for at most limit. The outcome of a submission without an answer is then unknown.
 func (w *work) drain(ctx context.Context, limit time.Duration) {
 	close(w.stop)
 	late := time.AfterFunc(limit, w.end)
@@ -119,7 +119,8 @@ func (w *work) close() {
 	w.follow.Wait()
 }
 
-// audit reads everything that was acknowledged back from every node.
+// audit reads the counter of every acknowledged transaction back from every node, and records what
+// is lost and what was applied twice.
 func (w *work) audit(ctx context.Context, res *Result) error {
 	items := w.ledger.All()
 	res.Acknowledged, res.Unknown = len(items), int(w.unknown.Load())

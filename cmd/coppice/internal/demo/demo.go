@@ -1,6 +1,6 @@
 // Package demo shows what the project is about. It runs a node under load, kills every part of its
-// tree in every way that applies and then the whole process, and counts from outside what became of
-// everything that was acknowledged.
+// tree in every way that applies, and then kills the whole process. From outside, it counts the
+// acknowledged transactions that were lost or applied twice.
 package demo
 
 import (
@@ -55,7 +55,8 @@ type Result struct {
 	Dir          string // where the home is, if kept
 }
 
-// Bad reports whether anything was lost, applied twice, unknown or otherwise wrong.
+// Bad reports whether a transaction was lost, applied twice or left without an answer, or whether a
+// kill or the final verification went wrong.
 func (r Result) Bad() bool {
 	return r.Lost+r.Twice+r.Unknown > 0 || r.Verify != nil || slices.ContainsFunc(r.Rows, Row.Bad)
 }
@@ -122,7 +123,8 @@ func (d *demo) doing(s string) {
 	}
 }
 
-// row makes one kill and reports its row. It returns an error only for what ends the demo.
+// row makes one kill, checks its outcome, and reports a Row. A kill with a bad outcome is not an
+// error: row returns one only if the demo cannot go on.
 func (d *demo) row(ctx context.Context, res *Result, t target) error {
 	r := Row{Path: t.path, How: howWord(t.how)}
 	err := d.strike(ctx, t, &r)
@@ -158,7 +160,8 @@ func (d *demo) revive(ctx context.Context) error {
 	return d.rig.Start(ctx)
 }
 
-// finish ends the load, reads everything back once more, and verifies the stopped home.
+// finish ends the load, reads the counters of all acknowledged transactions once more, and verifies
+// the stopped home.
 func (d *demo) finish(ctx context.Context, res *Result) error {
 	d.doing("ending the load")
 	var err error

@@ -105,9 +105,9 @@ func scope(t *apiv1.TreeResponse, killed string) []string {
 	}
 }
 
-// wider names the supervisors that were restarted although the specification does not say so,
-// because restarts within the scope exceeded a limit. It does not name a child that is no
-// supervisor: such a child rightly fails if it meets the failure of another one.
+// wider returns the paths of the supervisors outside of the scope that were restarted. Restarts
+// within the scope can exceed a limit, and then a supervisor above it fails. wider does not return
+// other children outside of the scope: one that calls a failed child may rightly fail as well.
 func wider(before, after *apiv1.TreeResponse, killed string) []string {
 	in := scope(before, killed)
 	was := incarnations(before.Root)

@@ -7,7 +7,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// sigkill is the way that no supervisor sees: the end of the process by SIGKILL.
+// sigkill is SIGKILL to the whole process. It is not a way of the API, because no supervisor takes
+// part.
 const sigkill apiv1.How = -1
 
 // target is a kill to make.
@@ -28,8 +29,8 @@ func (d *demo) targets(ctx context.Context) ([]target, error) {
 	return d.targetsOf(t), nil
 }
 
-// targetsOf returns every kill that the tree allows, less those of the children of a dynamic
-// supervisor that has none, and then the kills of the process.
+// targetsOf returns every kill that the tree allows, and then the kills of the whole process. It
+// leaves out the kills of any child of a dynamic supervisor that has no children.
 func (d *demo) targetsOf(t *apiv1.TreeResponse) []target {
 	var out []target
 	turn := 0

@@ -19,8 +19,8 @@ const (
 	buckets = (64 - fine) << fine // room for any duration
 )
 
-// bucket returns the index of v's bucket. Buckets are exact below 2^fine; above, there are 2^fine
-// buckets for each doubling.
+// bucket returns the index of v's bucket. Each value below 2<<fine has a bucket of its own. Above,
+// there are 2^fine buckets for each doubling.
 func bucket(v uint64) int {
 	high := bits.Len64(v)
 	if high <= fine+1 {
@@ -50,8 +50,8 @@ func (h *Histogram) Add(d time.Duration) {
 // Max returns the longest duration counted.
 func (h *Histogram) Max() time.Duration { return h.max }
 
-// Quantile returns the duration that the share q of those counted does not exceed. It is at most
-// 1/32 too long. It is zero if nothing was counted.
+// Quantile returns the q-quantile of the durations: at least the share q of them is not longer. The
+// result is at most 1/32 too long. It is zero if no duration was counted.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(math.Ceil(q * float64(h.n)))
 	var seen uint64

@@ -66,7 +66,7 @@ func WriteAcked(w io.Writer) func(items []Item) error {
 	}
 }
 
-// ErrLine is in the error for a file of acknowledgments that WriteAcked did not write.
+// ErrLine is the error of Check for a file that WriteAcked did not write.
 var ErrLine = errors.New("want lines \"key value\"")
 
 // Mismatch is an acknowledged item that the state lacks, or has with another value.
@@ -82,9 +82,9 @@ func (m Mismatch) String() string {
 	return fmt.Sprintf("%s is %q, want %q", m.Key, m.Got, m.Want)
 }
 
-// Check reads what WriteAcked wrote, and calls miss for each line that the node's state does not
-// have. It returns how many lines there are. A last line without a newline does not count: it was
-// being written when its writer was killed.
+// Check reads what WriteAcked wrote, and calls miss for each item that the node's state lacks or
+// has with another value. It returns the number of lines. It does not count a last line without a
+// newline: its writer was killed before the line was complete.
 func Check(ctx context.Context, c *client.Client, acked io.Reader, miss func(Mismatch)) (lines uint64, err error) {
 	in := bufio.NewReaderSize(acked, 64<<10)
 	var batch []Item

@@ -1,6 +1,6 @@
-// Package load puts a node under load. Many clients submit batches of transactions, each with the
-// same id until it has its answer, and a report counts what was acknowledged and how long commits
-// took.
+// Package load puts a node under load. Many clients submit batches of transactions. A client that
+// gets no answer submits the same transaction, with the same id, again. A report counts the
+// acknowledged transactions and shows how long commits took.
 package load
 
 import (
@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Item is a transaction to submit, with the key and value that it is about.
+// Item is a transaction to submit, with the key that it writes and the value of that key
+// afterwards.
 type Item struct {
 	Key, Value string
 	Body       []byte
@@ -33,7 +34,7 @@ type Config struct {
 	Rate     float64                      // transactions per second of all clients; 0 is no limit
 	NoWait   bool                         // submissions end when they are acknowledged, not with their results
 	Acked    func(items []Item) error     // called for each acknowledgment, one call at a time; may be nil
-	Stop     <-chan struct{}              // closed to begin no more submissions and finish those under way; may be nil
+	Stop     <-chan struct{}              // closed to finish the submissions under way and begin no others; may be nil
 	// called for each item that was refused, failed or is unknown; false ends the run; may be nil
 	Failed func(item Item, err error) bool
 }
@@ -96,8 +97,8 @@ func New(c Config) (*Run, error) {
 	return &Run{c: c}, nil
 }
 
-// Run submits until the count is reached, Stop is closed, ctx ends, or a failure ends the run. What
-// has no answer when ctx ends is unknown.
+// Run submits transactions until the count is reached, Stop is closed, ctx ends, or a failure ends
+// the run. The report counts a transaction as unknown if it has no answer when ctx ends.
 func (r *Run) Run(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

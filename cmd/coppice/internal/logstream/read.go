@@ -14,7 +14,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// ErrFormat is in every error about the content of an export, but not in errors of reading it.
+// ErrFormat is wrapped by every error that reports an invalid export. Errors of the underlying
+// reader do not wrap it.
 var ErrFormat = errors.New("not a complete export of a log")
 
 const (
@@ -33,7 +34,7 @@ type Reader struct {
 	in      *bufio.Reader
 	json    bool
 	count   int    // messages read
-	next    uint64 // index of the next record; with kinds, its lower bound
+	next    uint64 // index of the next record, or its lower bound if Filtered
 	records uint64
 	digest  digest
 	ended   bool
@@ -72,11 +73,11 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return x, nil
 }
 
-// Filtered reports whether records of some kinds were left out, so that no log can be made from the
-// export.
+// Filtered reports whether the export holds only records of some kinds. No log can be made from
+// such an export.
 func (x *Reader) Filtered() bool { return len(x.Begin.Kinds) > 0 }
 
-// bad returns an ErrFormat for the current message.
+// bad returns an error that wraps ErrFormat and names the current message.
 func (x *Reader) bad(format string, args ...any) error {
 	return fmt.Errorf("%w: message %d: %s", ErrFormat, x.count, fmt.Sprintf(format, args...))
 }
@@ -133,7 +134,7 @@ func (x *Reader) at(what string, first, count uint64) error {
 	return nil
 }
 
-// end checks the end. It returns io.EOF if the export is valid.
+// end checks the message that ends the export. It returns io.EOF if the whole export is valid.
 func (x *Reader) end(e *logv1.ExportEnd) error {
 	switch {
 	case e.GetRecords() != x.records:
@@ -154,7 +155,8 @@ func (x *Reader) end(e *logv1.ExportEnd) error {
 	return io.EOF
 }
 
-// message reads a message. It does not trust a size before it has read that many bytes.
+// message reads the next message. The size in front of a binary message may be wrong, so message
+// takes no memory for it before it has read that many bytes.
 func (x *Reader) message() (*logv1.Export, error) {
 	x.count++
 	m := new(logv1.Export)

@@ -46,8 +46,8 @@ func (w *Writer) Gap(g *logv1.ExportGap) error {
 	return w.write(&logv1.Export{Part: &logv1.Export_Gap{Gap: g}})
 }
 
-// End writes the end and flushes everything to the underlying writer. It returns how many records
-// there were.
+// End writes the message that ends the export, and flushes the underlying writer's buffer. It
+// returns how many records were written.
 func (w *Writer) End() (records uint64, err error) {
 	if err := w.write(&logv1.Export{
 		Part: &logv1.Export_End{End: &logv1.ExportEnd{Records: w.records, Digest: w.digest.sum()}}}); err != nil {

@@ -1,6 +1,6 @@
 // Package memnode is a node in memory, for tests of programs that watch a node. It serves the real
-// handlers of the API, executes kv transactions as soon as they are submitted, and can betray its
-// clients.
+// handlers of the API, and executes kv transactions as soon as they are submitted. On request it
+// breaks its promises, so that a test can check that a program notices.
 package memnode
 
 import (
@@ -21,11 +21,13 @@ import (
 
 // Node is an api.Core.
 type Node struct {
-	// Betray returns how often the n-th transaction, counted from 1, is applied. The answer to the
-	// client does not show it. An honest node returns 1; so does a nil Betray.
+	// Betray returns how often the node applies the n-th transaction, counted from 1: 0 loses it,
+	// and 2 applies it twice. The client gets the answer of an honest node. A nil Betray applies
+	// each once.
 	Betray func(n int) int
 
-	// Down returns an error with which the n-th call of Submit, counted from 1, fails, or nil.
+	// Down returns the error with which the n-th call of Submit, counted from 1, fails. If it
+	// returns nil, the call is served.
 	Down func(n int) error
 
 	// Held is the body of a transaction that was accepted but not applied yet. It is applied before
@@ -62,7 +64,7 @@ func (n *Node) Txs() int {
 	return len(n.results)
 }
 
-// Submit executes each transaction that it has not seen.
+// Submit executes each transaction that was not submitted before.
 func (n *Node) Submit(_ context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -126,7 +128,7 @@ func (n *Node) execute(id chain.TxID, tx chain.Tx) *logv1.TxResult {
 	return r
 }
 
-// Look answers what is known.
+// Look returns the results of the transactions that were submitted.
 func (n *Node) Look(_ context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -16,7 +16,7 @@ type content struct {
 	value string
 }
 
-// model is a register that executes one operation after the other.
+// model is the specification of a register: it executes one operation after the other.
 var model = porcupine.Model{
 	Init: func() any { return content{} },
 	Step: func(state, input, output any) (bool, any) {

@@ -15,7 +15,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Config configures the clients.
+// Config configures the clients of Run.
 type Config struct {
 	Nodes   []*client.Client
 	PerNode int           // how many clients each node has; each has one operation at a time
@@ -28,7 +28,7 @@ type Config struct {
 }
 
 // Run runs the clients until Stop is closed and the operations under way have ended, or until ctx
-// ends. It returns an error if a node gives an answer that no register gives.
+// ends. It returns an error if a node's answer is impossible for a register.
 func (h *History) Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -115,7 +115,7 @@ func (w *worker) next() Input {
 	switch n := w.rand.IntN(10); {
 	case n < 2:
 		in.Kind = Put
-	case w.fresh && n < 8, n < 3: // a value that was just read is often still there
+	case w.fresh && n < 8, n < 3: // most CAS should succeed, so expect a value that was just read or written
 		in.Kind, in.Expected, in.Absent = CAS, w.last.Value, !w.last.Found
 	}
 
@@ -127,7 +127,7 @@ func (w *worker) next() Input {
 	return in
 }
 
-// learn notes what an operation shows of the register.
+// learn updates w.last, the client's idea of the register, from an operation and its outcome.
 func (w *worker) learn(in Input, out Output) {
 	w.fresh = !out.Unknown && !out.Conflict
 	switch {
@@ -139,7 +139,7 @@ func (w *worker) learn(in Input, out Output) {
 	}
 }
 
-// errNotDone says that an operation was never begun and will have no effect.
+// errNotDone means that an operation had no effect and never will.
 var errNotDone = errors.New("not done")
 
 // do executes an operation. A get is one of two ordered reads, chosen at random: the API's
@@ -188,7 +188,7 @@ func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 	return answered(in, res)
 }
 
-// unless returns err, or nil if ctx has ended.
+// unless returns nil if ctx has ended, because err is then only the end of ctx, and err otherwise.
 func unless(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -196,7 +196,7 @@ func unless(ctx context.Context, err error) error {
 	return err
 }
 
-// answered returns the output of an operation from the result of its transaction.
+// answered returns the output of an operation whose transaction has the result res.
 func answered(in Input, res *logv1.TxResult) (Output, error) {
 	switch {
 	case in.Kind == CAS && res.Code == logv1.Code_CODE_FAILED && strings.Contains(res.Log, kv.ErrConflict.Error()):

@@ -32,7 +32,7 @@ type Input struct {
 	Absent   bool   // CAS: the register is expected to have no value
 }
 
-// Output is what an operation answered.
+// Output is the outcome of an operation.
 type Output struct {
 	Unknown  bool   // it may have taken effect, may still, or may never
 	Found    bool   // Get
@@ -44,7 +44,8 @@ type Output struct {
 // the operation may take effect at any time after its call, even after everything that was read.
 const never = math.MaxInt64
 
-// History is what clients did, in real time. It is safe for concurrent use.
+// History records the operations of clients, with the times of their calls and returns. It is safe
+// for concurrent use.
 type History struct {
 	begin time.Time
 

@@ -6,21 +6,22 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Root is the path of the host's child whose end is the end of the process.
+// Root is the path of the child of the host that runs the node. When it ends, the process ends.
 const Root = "coppice"
 
 var workerWays = []apiv1.How{apiv1.How_HOW_ERROR, apiv1.How_HOW_PANIC, apiv1.How_HOW_GOEXIT, apiv1.How_HOW_HANG}
 
-// EachKill calls kill for every path in a tree that can be killed, with the ways that apply: each
-// child in every way, each supervisor by a stop, and any living child of each dynamic supervisor.
-// It leaves out the host and Root, whose end is the end of the process. c is the child at the path,
-// or the dynamic supervisor of a path that ends in "/*".
+// EachKill calls kill for every path in a tree at which something can be killed, with the ways to
+// kill it. A supervisor can be stopped. Any other child can be killed in every other way. A path
+// that ends in "/*" means any living child of a dynamic supervisor. c is the child at the path, or
+// that dynamic supervisor. EachKill leaves out the host and Root, because their end is the end of
+// the process.
 func EachKill(root *apiv1.Child, kill func(c *apiv1.Child, path string, ways ...apiv1.How)) {
 	var walk func(c *apiv1.Child)
 	walk = func(c *apiv1.Child) {
 		process := c == root || c.Path == Root
 		switch {
-		case process && len(c.Children) == 0: // it starts
+		case process && len(c.Children) == 0: // the process is starting and has no children yet
 
 		case c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC:
 			kill(c, c.Path+"/*", workerWays...)

@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
 )
 
-// Count counts what became of acknowledged transactions, as seen from outside.
+// Count counts what happened to acknowledged transactions, as a client sees it.
 type Count struct {
 	Acknowledged int
 	Lost         int      // acknowledged, but not applied
@@ -21,7 +21,7 @@ type Count struct {
 // Bad reports whether anything is wrong.
 func (c Count) Bad() bool { return c.Lost+c.Twice > 0 }
 
-// add counts a counter that is not 1.
+// add counts an acknowledged transaction whose counter is not 1 as lost or as applied twice.
 func (c *Count) add(m load.Mismatch) {
 	n, err := strconv.ParseInt(m.Got, 10, 64)
 	if m.Found && err == nil && n > 1 {
@@ -76,7 +76,7 @@ func (l *Ledger) All() []load.Item {
 	return l.all[:len(l.all):len(l.all)]
 }
 
-// Grow waits until n more are acknowledged.
+// Grow waits until n more transactions are acknowledged.
 func (l *Ledger) Grow(ctx context.Context, n int) error {
 	l.mu.Lock()
 	want := len(l.all) + n
@@ -96,9 +96,10 @@ func (l *Ledger) Grow(ctx context.Context, n int) error {
 	return nil
 }
 
-// Audit reads the items' counters back. It reads a counter that is not 1 again after ordered reads,
-// which wait for transactions that were acknowledged earlier. Only a counter that is still wrong
-// then counts.
+// Audit reads the counters of the acknowledged items, and counts those that were lost or applied
+// twice. A counter that is not 1 may still become 1, because its transaction may have no block yet.
+// So Audit makes an ordered read, which waits for a block, and reads the counter again, up to
+// auditRounds times.
 func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, error) {
 	count := Count{Acknowledged: len(items)}
 	for round := 0; ; round++ {

@@ -1,8 +1,8 @@
 // Package rig runs a node as a child process in a home of its own, keeps it under load, kills it
-// and starts it again. From outside, it counts what became of every acknowledged transaction. Each
-// transaction adds 1 to a counter of its own: if the counter is absent, the transaction was lost,
-// and if it is 2, the transaction was applied twice. The package also has what other programs that
-// test nodes need: clients, loads, kills and audits.
+// and starts it again. From outside, it counts the acknowledged transactions that were lost or
+// applied twice. Each transaction adds 1 to a counter of its own: if the counter is absent, the
+// transaction was lost, and if it is 2, the transaction was applied twice. The package also has
+// what other programs that test nodes need: clients, loads, kills and audits.
 package rig
 
 import (
@@ -49,7 +49,7 @@ type Rig struct {
 	probes atomic.Uint64
 	prefix string
 
-	stop     chan struct{} // closed to begin nothing more
+	stop     chan struct{} // closed so that no new submission begins
 	loads    chan error    // receives the error of each load when it has ended
 	followed chan error    // receives the error of follow when it has ended
 	loadsEnd context.CancelFunc
@@ -101,7 +101,7 @@ func (r *Rig) load() error {
 				r.unknown.Add(1)
 				return true
 			}
-			return false // nothing of this load may fail
+			return false // no transaction of this load may fail, so the load ends
 		},
 	}, r.prefix)
 	if err != nil {
@@ -247,7 +247,7 @@ func (r *Rig) Drain(ctx context.Context) (unknown int, err error) {
 func (r *Rig) Close() error {
 	if r.loadsEnd != nil {
 		r.loadsEnd()
-		// The errors come from being cut off.
+		// The loads and follow end with errors, because Close has cut them off.
 		<-r.loads
 		<-r.loads
 		<-r.followed

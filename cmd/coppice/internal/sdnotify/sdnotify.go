@@ -21,8 +21,8 @@ type Manager struct {
 	watchdog time.Duration
 }
 
-// variables are what a service manager sets for the process that it starts, and not for the
-// children of that process.
+// variables are the environment variables by which a service manager speaks to the process that it
+// starts. The children of that process must not have them.
 var variables = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
 // Take returns the service manager that the environment names, or nil if it names none. It removes

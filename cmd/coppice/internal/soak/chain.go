@@ -5,11 +5,11 @@ import "fmt"
 // place is a height in a period.
 type place struct{ period, height uint64 }
 
-// seenHashes holds what was seen of a chain: the app hash at each place.
+// seenHashes holds the app hash that was seen at each place of a chain.
 type seenHashes map[place]string
 
-// note compares an app hash with the one seen at its place before, and reports whether there was
-// one.
+// note remembers an app hash, and reports whether one was known for its place. It returns an error
+// if the known one differs.
 func (c seenHashes) note(period, height uint64, appHash []byte) (known bool, err error) {
 	at := place{period, height}
 	was, known := c[at]

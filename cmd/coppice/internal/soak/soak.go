@@ -1,6 +1,6 @@
 // Package soak kills a node's process over and over under load. Each time, while the node is down,
-// it checks the home against what was seen before: nothing acknowledged lost, nothing applied
-// twice, the same app hash at each height, and log and state in step.
+// it checks the home: log and state agree, and each height has the app hash that was seen before.
+// When the node is up again, it checks that no acknowledged transaction was lost or applied twice.
 package soak
 
 import (
@@ -104,8 +104,8 @@ type soak struct {
 	compared int
 }
 
-// round lets the load go on for a while, kills the process, checks the stopped home, starts it
-// again and reads back.
+// round lets the load go on for a while, kills the process, and checks the stopped home. It then
+// starts the node again, and checks the transactions that were acknowledged in this round.
 func (s *soak) round(ctx context.Context, n int) (Round, error) {
 	round := Round{N: n}
 	if err := s.rig.Grow(ctx, 1+s.rand.IntN(burst)); err != nil {
@@ -156,7 +156,7 @@ func (s *soak) round(ctx context.Context, n int) (Round, error) {
 	return round, nil
 }
 
-// note adds a status to the chain.
+// note compares the app hash of a status with what was seen before, and remembers it.
 func (s *soak) note(st *apiv1.StatusResponse) error {
 	known, err := s.chain.note(st.Period, st.Height, st.AppHash)
 	if known {

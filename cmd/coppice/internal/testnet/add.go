@@ -53,7 +53,7 @@ func (r *running) add(o AddOptions) (err error) {
 	defer cancel()
 
 	home := r.Home(i)
-	if err := os.RemoveAll(home); err != nil { // left by an attempt that failed: it is no node of the testnet
+	if err := os.RemoveAll(home); err != nil { // an attempt to add this node that failed has left it behind
 		return err
 	}
 
@@ -151,7 +151,8 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 	return links, err
 }
 
-// begin configures a home to begin with a snapshot, and to trust the existing nodes.
+// begin configures the home of a new node so that it begins with a snapshot, and trusts the
+// existing nodes, which rpcs names.
 func begin(ctx context.Context, home string, rpcs []string) (err error) {
 	var s comethome.StateSync
 	var errs []error

@@ -55,9 +55,9 @@ func (n *Net) lock() (io.Closer, error) {
 	return f, nil
 }
 
-// take takes the lock, and then the control socket, which a killed run may have left behind. The
-// socket alone cannot decide which run is first: between finding that it does not answer and
-// replacing it, another run may do the same.
+// take takes the lock, and then the control socket. A killed run may have left its socket behind,
+// and take replaces it. Only the lock makes that safe: without it, two runs could both find that
+// the old socket does not answer, and both replace it.
 func (r *running) take(ctx context.Context) (err error) {
 	if r.lockFile, err = r.lock(); err != nil {
 		return err
@@ -131,7 +131,7 @@ func (r *running) serveControl(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// do executes a request.
+// do executes a request, and returns when it is done. A stop is only begun.
 func (r *running) do(q request) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
@@ -202,7 +202,8 @@ func (n *Net) Stop(ctx context.Context) error {
 	}
 }
 
-// Partition cuts a running testnet into groups of nodes. No groups heal it.
+// Partition cuts the links between the given groups of nodes of a running testnet. Without groups,
+// it opens all links again.
 func (n *Net) Partition(ctx context.Context, groups [][]int) error {
 	return n.ask(ctx, request{Partition: &groups})
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// link carries the connections that one node makes to another, and can be cut. As on a real
-// network, bytes then do not arrive, and neither side is told. When the link is healed, they go on.
+// link carries the connections that one node makes to another, and can be cut. While it is cut,
+// bytes do not arrive and neither side gets an error, as on a real network. When the link is
+// healed, the bytes arrive.
 type link struct {
 	from, to int
 	listener net.Listener // for the whole run: restarts of the child keep the port
@@ -63,7 +64,8 @@ func (l *link) serve(ctx context.Context) error {
 	}
 }
 
-// carry joins a connection to a new one to the target, until either ends.
+// carry opens a connection to the target, and copies bytes between it and in until one of the two
+// ends.
 func (l *link) carry(ctx context.Context, in net.Conn) {
 	defer in.Close()
 
@@ -72,7 +74,7 @@ func (l *link) carry(ctx context.Context, in net.Conn) {
 	}
 	out, err := new(net.Dialer).DialContext(ctx, "tcp", l.target)
 	if err != nil {
-		return // the target is down; the peer learns of it when its connection ends
+		return // the target is down; the end of in shows that to the peer
 	}
 	defer out.Close()
 
@@ -92,7 +94,7 @@ func (l *link) carry(ctx context.Context, in net.Conn) {
 	both.Wait()
 }
 
-// copy copies bytes while the gate is open.
+// copy copies bytes from one connection to the other, and waits while the gate is shut.
 func (l *link) copy(ctx context.Context, to io.Writer, from io.Reader) {
 	buf := make([]byte, 64<<10)
 	for {

@@ -27,8 +27,8 @@ type RunOptions struct {
 // nodeGrace is how long a node may take to stop in order.
 const nodeGrace = 20 * time.Second
 
-// Run runs the testnet until ctx ends, and then stops it in order. It starts a node that ends
-// again. The control socket exists while the testnet runs.
+// Run runs the testnet until ctx ends, and then stops it in order. A node that ends by itself is
+// started again. The control socket exists while the testnet runs.
 func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	r := &running{Net: n, RunOptions: o}
 	var err error
