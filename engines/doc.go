@@ -7,7 +7,7 @@
 //
 // # Guarantees
 //
-//   - Messages are handled one at a time, and those of one sender in the order in which it sent them.
+//   - Messages are handled one at a time, those of one sender in the order in which it sent them.
 //   - An Address is resolved at each use, so no message reaches a replaced incarnation (I5 in
 //     docs/architecture.md).
 //   - When the callee ends, its callers get ErrDown with the cause at once, not after a timeout.
