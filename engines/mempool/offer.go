@@ -18,7 +18,7 @@ func (p *pool) offer(_ context.Context, q offer, from engines.From[offered]) err
 			return nil
 		}
 		for _, o := range p.offerees {
-			o.from.Reply(offered{}) // only one caller waits for offers: it has asked again, or is gone
+			o.from.Reply(offered{}) // the one caller of offer asks again, or is gone
 		}
 		p.offerees = []offeree{{q, from}}
 	}
