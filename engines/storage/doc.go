@@ -1,8 +1,9 @@
 // Package storage holds the replicated state of a node: every key with its versions (MVCC), the ids
 // of applied transactions until they expire, and the app hash that commits to both.
 //
-// The package has two layers. [DB] is the state, a plain type that needs no engine runtime, so tools
-// and tests use it directly. The engine ([Child], [Client]) puts it behind a mailbox and a lease.
+// The package has two layers. [DB] is the state, a plain type that needs no engine runtime, so
+// tools and tests use it directly. The engine ([Child], [Client]) puts it behind a mailbox and a
+// lease.
 //
 // # Truth
 //
