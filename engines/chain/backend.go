@@ -29,10 +29,10 @@ type Backend interface {
 // own, and its own writes. The first read waits for the transaction's place in the order; writes
 // never wait.
 //
-// If a method returns one of the errors of a limit below, the transaction fails. Any other error is
-// not the transaction's fault: the view then returns only errors, the result of Execute is ignored,
-// and the transaction is executed again after the restart. A View belongs to the goroutine that
-// runs Execute.
+// If a method returns the error of a limit (one of those below, or ErrReservedKey), the transaction
+// fails. Any other error is not the transaction's fault: the view then returns only errors, the
+// result of Execute is ignored, and the transaction is executed again after the restart. A View
+// belongs to the goroutine that runs Execute.
 type View interface {
 	Get(key []byte) (value []byte, found bool, err error)
 	Put(key, value []byte) error
