@@ -69,8 +69,9 @@ const (
 )
 
 // DB is the replicated state. Its methods are safe for concurrent use. The methods that read
-// committed data (State, Get, Result, Block, GetLocal) take no lock that a commit holds; all others
-// run one at a time. No method may be called after Close. In a node, the lease ensures that.
+// committed data (State, Get, Result, Block, GetLocal, and those of a Reader) and PutLocal take no
+// lock that a commit holds. The methods that stage, commit, flush or prune run one at a time. No
+// method may be called after Close. In a node, the lease ensures that.
 type DB struct {
 	dir  string
 	o    Options
