@@ -7,17 +7,20 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Directory resolves names to the mailboxes of living incarnations. The router's table is one.
+// Directory finds an engine's mailbox by the engine's name. Each incarnation of an engine, that is,
+// each start of it, has a mailbox of its own. The router's table is a Directory.
 type Directory interface {
-	// Resolve returns the living incarnation's mailbox, or a *DownError at once.
+	// Resolve returns the mailbox of the engine's living incarnation. If there is none, it returns
+	// a *DownError at once.
 	Resolve(name string) (*Mailbox, error)
 
-	// Await waits for an incarnation with a number above after. It returns a *DownError when the
-	// directory itself has ended, and the context's cause when ctx ends first.
+	// Await waits for an incarnation of the engine with a number above after, and returns its
+	// mailbox. It returns a *DownError when the directory itself has ended, and the context's cause
+	// when ctx ends first.
 	Await(ctx context.Context, name string, after uint64) (*Mailbox, error)
 
-	// Register makes m the mailbox of its name; a replaced incarnation's mailbox cannot be
-	// registered again.
+	// Register makes m the mailbox of its name. It returns an error if a newer incarnation has
+	// registered since.
 	Register(m *Mailbox) error
 }
 
@@ -28,12 +31,13 @@ const (
 	// FailFast returns ErrDown at once.
 	FailFast Patience = iota
 
-	// AwaitNext waits for the next incarnation as long as the message was not taken; a message that
-	// was taken by an incarnation that ended returns ErrDown.
+	// AwaitNext waits for the next incarnation and sends the message to it. A message that the
+	// mailbox of an ended incarnation had already accepted is not sent again, because it may have
+	// been handled: the caller gets ErrDown.
 	AwaitNext
 
-	// Resend waits for the next incarnation and sends again, even when the message was taken. Use
-	// it only for messages that may be handled twice.
+	// Resend waits for the next incarnation and sends the message to it, even if the mailbox of an
+	// ended incarnation had accepted it. Use it only for messages that may be handled twice.
 	Resend
 )
 
@@ -52,17 +56,17 @@ func NewAddress(dir Directory, name string) Address { return Address{name: name,
 // With returns the same address with another patience.
 func (a Address) With(p Patience) Address { a.patience = p; return a }
 
-// SameGeneration returns the same address for a caller that may use only engines that were there
-// when it started: siblings before it in a group that is restarted as one. A callee that is younger
-// than the caller belongs to the next group, so the caller has been replaced, and its calls return
-// supervisor.ErrFenced (I5).
+// SameGeneration returns an address for a caller and a callee that are restarted as one group, in
+// which the callee starts first. The callee is then older than the caller. If it is younger, it
+// belongs to the next group, and the caller has been replaced and still runs; its calls return
+// supervisor.ErrFenced (I5 in docs/architecture.md).
 func (a Address) SameGeneration() Address { a.sameGeneration = true; return a }
 
 // Name returns the engine's name.
 func (a Address) Name() string { return a.name }
 
-// each resolves a and runs use on the mailbox. If a's patience says so, it does it again for the
-// next incarnation.
+// each resolves a and runs use on the mailbox. If the incarnation there is down or ends, each waits
+// for the next one and runs use again, as far as a's patience allows.
 func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 	m, err := a.dir.Resolve(a.name)
 	for {

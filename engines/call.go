@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Query is a message that is answered with an R. A message type becomes one by a method that is
-// never called:
+// Query is a message that is answered with an R. A message type becomes a Query by having a method
+// Answer, which is never called:
 //
 //	type Balance struct{ Account string }
 //	func (Balance) Answer(uint64) {}
@@ -17,7 +17,8 @@ type outcome[R any] struct {
 	err   error
 }
 
-// call carries one reply back. Its channel has room for the reply, so replying never waits.
+// call carries the reply to one call back to the caller. Its channel has room for the reply, so
+// replying never waits.
 type call[R any] struct{ reply chan outcome[R] }
 
 // fail replies with an error, without knowing R.
@@ -30,9 +31,9 @@ func (c *call[R]) fail(err error) {
 
 type failer interface{ fail(error) }
 
-// From is a caller that waits. A handler may reply to it at once, or keep it and reply later from
-// anywhere; only the first reply counts. A From that gets no reply is released when the
-// incarnation ends.
+// From is a caller that waits for its reply. A handler may reply to it at once, or keep it and
+// reply later from any goroutine; only the first reply counts. A caller that has no reply when the
+// incarnation ends gets a *DownError.
 type From[R any] struct{ c *call[R] }
 
 // Reply sends r to the caller. It never waits.
@@ -43,7 +44,7 @@ func (f From[R]) Reply(r R) {
 	}
 }
 
-// Fail sends an error, which the caller gets as it is.
+// Fail replies with err, which the caller gets as it is. It never waits.
 func (f From[R]) Fail(err error) { f.c.fail(err) }
 
 // Answer replies with r, or fails when err is not nil.
@@ -55,9 +56,9 @@ func (f From[R]) Answer(r R, err error) {
 	f.Reply(r)
 }
 
-// Call sends q to an engine and waits for the answer. It returns the handler's error, a *DownError
-// when the callee is down or ends first, or ctx's cause. While it waits it takes the faults
-// injected into the caller's incarnation.
+// Call sends q to an engine and returns the answer. It returns the handler's error, a *DownError
+// when the callee is down or ends first, or ctx's cause. While it waits, it executes the faults
+// that are injected into the caller's incarnation.
 func Call[R any](ctx context.Context, to Address, q Query[R]) (R, error) {
 	var answer R
 	err := to.each(ctx, func(m *Mailbox) error {

@@ -17,25 +17,25 @@ type Spec struct {
 	// Name is the engine's address.
 	Name string
 
-	// Mailbox is the number of messages that may wait; 0 is DefaultMailbox.
+	// Mailbox is the number of messages that may wait; 0 means DefaultMailbox.
 	Mailbox int
 
-	// Init builds the state of one incarnation and registers its handlers. It is synchronous: its
-	// return acknowledges the start, and only then can the engine be reached. It may call other
-	// engines, which reply if they started before this one.
+	// Init builds the state of one incarnation and registers its handlers. The supervisor waits for
+	// it, and only after it has returned can the engine be reached. Init may call the engines that
+	// started before this one.
 	Init func(ctx context.Context, s *Server) error
 
-	// Stop, if set, runs when the incarnation has taken its last message, however it ended, before
-	// its callers learn that it has. It must not wait.
+	// Stop, if set, runs at the end of each incarnation, however it ends: after its last message,
+	// and before its callers learn of the end. It must not wait.
 	Stop func()
 }
 
-// ErrEngineEnded is the exit that callers get from an incarnation that panicked or ended its
-// goroutine. The supervisor's event has the value and the stack.
+// ErrEngineEnded is the Cause of the DownError that callers get when an incarnation panicked or
+// ended its goroutine. The supervisor's event has the value and the stack of the panic.
 var ErrEngineEnded = errors.New("panicked, or ended its goroutine")
 
-// Start returns a supervisor.StartFunc. Each call of it makes one incarnation, which is registered
-// in dir once Init has returned.
+// Start returns a supervisor.StartFunc. Each call of that function starts one incarnation, and
+// registers it in dir once Init has returned.
 func (e Spec) Start(dir Directory) supervisor.StartFunc {
 	size := e.Mailbox
 	if size == 0 {
@@ -53,7 +53,7 @@ func (e Spec) Start(dir Directory) supervisor.StartFunc {
 
 		end := incarnation{spec: e, server: s}
 		started := false
-		defer func() { // Init panicked or failed: there is no Serve that would say so
+		defer func() { // Init panicked or failed, so Serve will not close the incarnation
 			if !started {
 				end.close(ErrEngineEnded)
 			}
@@ -87,7 +87,7 @@ func (i incarnation) close(exit error) {
 
 // Serve handles messages until the incarnation ends.
 func (i incarnation) Serve(ctx context.Context) (err error) {
-	err = ErrEngineEnded // what stands when serve does not return
+	err = ErrEngineEnded // remains if serve panics or ends the goroutine
 	defer func() { i.close(err) }()
 	err = i.server.serve(ctx)
 	return err

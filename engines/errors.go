@@ -9,8 +9,7 @@ var (
 	// ErrDown: the engine is down. Every *DownError is an ErrDown.
 	ErrDown = errors.New("engine is down")
 
-	// ErrUnknownMessage: the engine takes no such message. The set of messages of an engine is
-	// closed.
+	// ErrUnknownMessage: the engine has no handler for messages of this type.
 	ErrUnknownMessage = errors.New("engine does not take this message")
 
 	// ErrNoReply: the engine dropped a call without answering it.
@@ -21,8 +20,8 @@ var (
 type DownError struct {
 	Engine      string
 	Incarnation uint64 // 0: no incarnation has registered
-	Delivered   bool   // the call had been taken into the mailbox: it may have been handled
-	Cause       error  // how the incarnation ended; nil when there was none
+	Delivered   bool   // the mailbox had accepted the call, so it may have been handled
+	Cause       error  // why the incarnation ended; nil if none has registered
 }
 
 func (e *DownError) Error() string {
@@ -39,5 +38,5 @@ func (e *DownError) Error() string {
 // Is makes every DownError an ErrDown.
 func (e *DownError) Is(target error) bool { return target == ErrDown }
 
-// Unwrap returns the exit.
+// Unwrap returns the Cause.
 func (e *DownError) Unwrap() error { return e.Cause }

@@ -11,9 +11,9 @@ import (
 // Prometheus histogram is an Observer.
 type Observer interface{ Observe(seconds float64) }
 
-// Measurer is an interface that a Directory may also implement. CallTimes returns the Observer of
-// the durations of calls to an engine, from sending to reply, or nil for none. Calls without a
-// reply are not observed.
+// Measurer is an interface that a Directory may also implement, to measure calls. CallTimes returns
+// the Observer for the durations of calls to the named engine, from sending to reply, or nil to
+// measure none. Calls without a reply are not observed.
 type Measurer interface {
 	CallTimes(engine string) Observer
 }
@@ -27,7 +27,7 @@ func clock() int64 { return int64(time.Since(epoch)) + 1 }
 type message struct {
 	value any
 	from  any   // *call[R], nil for a cast
-	sent  int64 // by clock
+	sent  int64 // when it was sent, by clock
 }
 
 // Mailbox is the bounded queue of one incarnation. It is safe for concurrent use; only its Server
@@ -37,14 +37,14 @@ type Mailbox struct {
 	incarnation uint64
 	in          chan message
 
-	// What the engine owes to itself — completions of what it asked for — does not go through the
-	// bounded queue: two engines whose queues are full must not wait for each other. It is bounded
-	// by what the engine has asked for.
+	// posted holds the messages that the engine sends to itself: completions of work that it asked
+	// for. They do not go through the bounded queue, because two engines whose queues are full must
+	// not wait for each other. Their number is bounded by the work that the engine has asked for.
 	mu     sync.Mutex
 	posted []any
 	wake   chan struct{}
 
-	hand  atomic.Int64 // when the message in hand was sent, by clock; 0 while there is none
+	hand  atomic.Int64 // when the message being handled was sent, by clock; 0 if there is none
 	calls Observer     // nil: calls are not measured
 
 	done chan struct{}
@@ -64,11 +64,12 @@ func (m *Mailbox) Name() string { return m.name }
 // Incarnation returns the number of the incarnation that receives here.
 func (m *Mailbox) Incarnation() uint64 { return m.incarnation }
 
-// Len returns the number of messages that wait.
+// Len returns the number of messages that wait. It does not count those that the engine sent to
+// itself.
 func (m *Mailbox) Len() int { return len(m.in) }
 
 // Oldest returns the age of the oldest unfinished message, or 0 if there is none. That is the
-// message in hand: all that wait were sent after it.
+// message being handled, because all waiting messages were sent after it.
 func (m *Mailbox) Oldest() time.Duration {
 	sent := m.hand.Load()
 	if sent == 0 {
@@ -80,14 +81,16 @@ func (m *Mailbox) Oldest() time.Duration {
 // Done is closed when the incarnation has ended.
 func (m *Mailbox) Done() <-chan struct{} { return m.done }
 
-// Down says how the incarnation that received here ended; it is only true after Done.
+// Down returns the error that a call to the ended incarnation gets. It may be called only after
+// Done is closed.
 func (m *Mailbox) Down() *DownError { return m.down(false) }
 
 func (m *Mailbox) down(delivered bool) *DownError {
 	return &DownError{Engine: m.name, Incarnation: m.incarnation, Delivered: delivered, Cause: m.exit}
 }
 
-// send waits for room. It returns a *DownError when the incarnation ends first.
+// send puts msg into the mailbox. It waits for room, and returns a *DownError when the incarnation
+// ends first.
 func (m *Mailbox) send(ctx context.Context, msg message) error {
 	select {
 	case <-m.done: // a queue with room must not swallow a message that will not be taken
@@ -117,7 +120,7 @@ func (m *Mailbox) send(ctx context.Context, msg message) error {
 	}
 }
 
-// post never waits.
+// post puts v at the end of the engine's own queue. It never waits.
 func (m *Mailbox) post(v any) {
 	m.mu.Lock()
 	m.posted = append(m.posted, v)
@@ -128,7 +131,7 @@ func (m *Mailbox) post(v any) {
 	}
 }
 
-// takePosted empties the engine's own queue.
+// takePosted empties the engine's own queue and returns what was in it.
 func (m *Mailbox) takePosted() []any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -137,7 +140,8 @@ func (m *Mailbox) takePosted() []any {
 	return p
 }
 
-// close ends the incarnation: callers that wait learn exit at once.
+// close marks the incarnation as ended. Callers that wait get a *DownError with the cause exit at
+// once.
 func (m *Mailbox) close(exit error) {
 	m.exit = exit
 	close(m.done)

@@ -6,9 +6,9 @@ import (
 	"reflect"
 )
 
-// Server is the receiving side of one incarnation: its handlers and its mailbox. It is filled in by
-// Spec.Init, which runs in the incarnation's own goroutine, and only that goroutine may touch it;
-// Post alone is safe from anywhere.
+// Server is the receiving side of one incarnation: its handlers and its mailbox. Spec.Init fills it
+// in. Only the incarnation's own goroutine may use it, except for Post, which any goroutine may
+// call.
 type Server struct {
 	box      *Mailbox
 	handlers map[reflect.Type]func(ctx context.Context, msg message) error
@@ -18,9 +18,9 @@ type Server struct {
 // incarnation has a larger number than those before it.
 func (s *Server) Incarnation() uint64 { return s.box.incarnation }
 
-// Post puts m at the end of the engine's own queue, which is served before the mailbox and never
-// full: for completions of what the engine itself asked for. It never waits, and does nothing once
-// the incarnation has ended.
+// Post puts m at the end of the engine's own queue, which the engine serves before the mailbox and
+// which is never full. Use it for the completion of work that the engine itself asked for. Post
+// never waits, and does nothing once the incarnation has ended.
 func (s *Server) Post(m any) { s.box.post(m) }
 
 // OnCall makes f the handler of calls with Q. An error from f ends the incarnation; an error for
@@ -73,7 +73,7 @@ func (s *Server) serve(ctx context.Context) error {
 	for {
 		posted, now := s.box.takePosted(), int64(0)
 		if len(posted) > 0 {
-			now = clock() // when it came is not known, and soon is when it is taken
+			now = clock() // stands for the time of posting, which is not recorded
 		}
 
 		for _, v := range posted {

@@ -11,16 +11,17 @@ import (
 // view, and on nothing else — no clock, no randomness, no map order, no I/O. A Backend is shared by
 // all workers, so it is safe for concurrent use and keeps no state of its own.
 type Backend interface {
-	// Name is what Tx.Backend carries: 1 to MaxBackendName bytes.
+	// Name returns the name that Tx.Backend refers to: 1 to MaxBackendName bytes.
 	Name() string
 
 	// Check returns an error for a body that cannot be understood at all. It runs at submission and
-	// reads no state. Its error goes to the submitter; nothing is logged.
+	// reads no state. The submitter gets the error, and the transaction is not logged.
 	Check(body []byte) error
 
-	// Execute applies the body. A nil error makes all writes of the view part of the state and data
-	// the result; an error or a panic discards them and is itself the transaction's result, the
-	// same on every node (fail is not crash).
+	// Execute applies the body. If it returns no error, all writes of the view become part of the
+	// state, and data is the transaction's result. If it returns an error or panics, the writes are
+	// discarded, and the error or the panic is the transaction's result, the same on every node. It
+	// is the transaction that fails then, not the node.
 	Execute(v View, body []byte) (data []byte, err error)
 }
 
@@ -28,9 +29,10 @@ type Backend interface {
 // own, and its own writes. The first read waits for the transaction's place in the order; writes
 // never wait.
 //
-// An error from a View is not the transaction's fault: the view is poisoned, whatever Execute then
-// returns is ignored, and the transaction is executed again after the restart. A View belongs to
-// the goroutine that runs Execute.
+// If a method returns the error of a limit (one of those below, or ErrReservedKey), the transaction
+// fails. Any other error is not the transaction's fault: the view then returns only errors, the
+// result of Execute is ignored, and the transaction is executed again after the restart. A View
+// belongs to the goroutine that runs Execute.
 type View interface {
 	Get(key []byte) (value []byte, found bool, err error)
 	Put(key, value []byte) error
@@ -39,11 +41,12 @@ type View interface {
 	// Version waits for the place in the order and returns it.
 	Version() (Version, error)
 
-	// BlockTime waits for the place in the order and returns the block's time, the only clock there
-	// is.
+	// BlockTime waits for the place in the order and returns the block's time, which is the only
+	// clock that a transaction may use.
 	BlockTime() (time.Time, error)
 
-	// Step counts n units of work against the genesis's limit of steps.
+	// Step adds n to the units of work that the transaction has done. It returns ErrTooManySteps if
+	// they exceed the limit of the genesis.
 	Step(n uint64) error
 }
 
@@ -64,8 +67,8 @@ const (
 	MaxValueBytes = 16 << 20
 )
 
-// Limits of a block that hold on every chain: what it did is one record of the event log, whatever
-// is in it.
+// Limits of a block that hold on every chain. They are needed because the outcome of a whole block
+// is one record of the event log.
 const (
 	// MaxBlockTxs bounds the transactions of a block. Drivers neither make nor accept more.
 	MaxBlockTxs = 50_000
@@ -77,7 +80,7 @@ const (
 	MaxOutcomeBytes = 32 << 20
 	ChangeOverhead  = 48
 
-	// MaxResultLogBytes is where the text of a result is cut. Texts are not in the app hash, and
-	// not in MaxOutcomeBytes.
+	// MaxResultLogBytes is the length at which the text of a result is cut. The text counts neither
+	// toward the app hash nor toward MaxOutcomeBytes.
 	MaxResultLogBytes = 512
 )

@@ -16,7 +16,7 @@ type Block struct {
 	Height   uint64
 	Hash     []byte
 	Time     time.Time
-	Txs      [][]byte // canonical bytes each, or whatever else a proposer put there
+	Txs      [][]byte // the canonical bytes of one each; a proposer may have put other bytes there
 	Proposer []byte
 	Request  []byte // the driver's own request, uninterpreted
 }
@@ -26,13 +26,14 @@ func (b Block) Same(o Block) bool {
 	return b.ChainID == o.ChainID && b.Period == o.Period && b.Height == o.Height && string(b.Hash) == string(o.Hash)
 }
 
-// String returns a name of the block for people.
+// String returns a short description of the block for people.
 func (b Block) String() string {
 	return fmt.Sprintf("block %d of %s (%.8x, %d transactions)", b.Height, b.ChainID, b.Hash, len(b.Txs))
 }
 
-// ContentHash returns the hash that a driver without one of its own gives a block: SHA-256 over
-// every field but Hash and Request, each with its length.
+// ContentHash returns the hash of a block for a driver whose consensus has no block hash of its
+// own. It is SHA-256 over every field except Hash and Request, each byte string with its length
+// before it.
 func (b Block) ContentHash() []byte {
 	h := sha256.New()
 	var n [8]byte
@@ -51,7 +52,7 @@ func (b Block) ContentHash() []byte {
 	return h.Sum(nil)
 }
 
-// Record returns the block as it is logged.
+// Record returns the record of the event log which says that b was decided.
 func (b Block) Record() *logv1.OrderDecided {
 	return &logv1.OrderDecided{
 		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
@@ -59,7 +60,7 @@ func (b Block) Record() *logv1.OrderDecided {
 	}
 }
 
-// BlockFromRecord reads a logged decision.
+// BlockFromRecord returns the block that a logged decision contains.
 func BlockFromRecord(r *logv1.OrderDecided) Block {
 	return Block{
 		ChainID: r.ChainId, Period: r.Period, Height: r.Height, Hash: r.BlockHash, Time: time.Unix(0, r.TimeNs),
@@ -77,7 +78,7 @@ type State struct {
 	BlockHash     []byte
 	Time          time.Time
 	AppHash       []byte
-	Index         uint64 // of the event log: the last record applied to the state
+	Index         uint64 // of the last record of the event log that was applied to the state
 	Params        *logv1.Params
 }
 
@@ -92,7 +93,7 @@ func (c State) Next() uint64 {
 	return c.Height + 1
 }
 
-// Staged is a block that was executed and not committed.
+// Staged is a block that was executed but not committed, with its outcome.
 type Staged struct {
 	Block   Block
 	Results []*logv1.TxResult
@@ -103,8 +104,9 @@ type Staged struct {
 	Validators []*logv1.ValidatorUpdate
 }
 
-// Standing is where the transaction core stands, as a consensus driver needs to know it.
+// Standing is what a consensus driver must know before it continues: the committed state, and the
+// block that was decided and not committed.
 type Standing struct {
 	Committed State
-	Leftover  *Block // decided and not committed; nil if there is none
+	Leftover  *Block // the block that was decided and not committed; nil if there is none
 }

@@ -17,7 +17,7 @@ const GenesisFile = "genesis.json"
 // ErrGenesis: a genesis cannot start a chain. The error names the key, or the place in the text.
 var ErrGenesis = errors.New("genesis")
 
-// genesisError is an ErrGenesis whose text is that of the error in it.
+// genesisError wraps an error to make it an ErrGenesis. The text stays that of the wrapped error.
 type genesisError struct{ error }
 
 func (genesisError) Is(target error) bool { return target == ErrGenesis }
@@ -37,8 +37,8 @@ type Genesis struct {
 	GovernanceKey []byte `json:"governance_key,omitempty"`
 }
 
-// AppState returns the genesis as the genesis of a consensus of its own carries it, always written
-// in the same way.
+// AppState returns g as JSON, for a consensus that has a genesis of its own and carries ours in it.
+// The same g always gives the same bytes.
 func (g Genesis) AppState() (json.RawMessage, error) { return json.Marshal(g) }
 
 // Limits bound every transaction, the same on every node.
@@ -51,10 +51,10 @@ type Limits struct {
 	MaxBlockBytes  uint64 `json:"max_block_bytes"`
 }
 
-// MaxChainID is how long a chain id may be, in bytes; CometBFT's limit.
+// MaxChainID is the largest length of a chain id in bytes. It is CometBFT's limit.
 const MaxChainID = 50
 
-// NewGenesis is the genesis of a new chain with the default limits.
+// NewGenesis returns the genesis of a new chain with the default limits.
 func NewGenesis(chainID string, now time.Time) Genesis {
 	p := DefaultParams()
 	return Genesis{
@@ -66,7 +66,8 @@ func NewGenesis(chainID string, now time.Time) Genesis {
 	}
 }
 
-// ChainStarted returns the record that starts the chain. Errors are ErrGenesis and name the key.
+// ChainStarted checks the genesis and returns the record that starts its chain. An error is an
+// ErrGenesis and names the key whose value is invalid.
 func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 	bad := func(key, format string, args ...any) (*logv1.ChainStarted, error) {
 		return nil, genesisError{fmt.Errorf("%s: %s: %w", GenesisFile, key, fmt.Errorf(format, args...))}
@@ -115,8 +116,8 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 	}, nil
 }
 
-// ParseGenesis reads the genesis file that lies at path. Every key must be known. Errors are
-// ErrGenesis.
+// ParseGenesis parses data, the contents of the genesis file at path. The path is used in errors
+// only. An unknown key is an error. Each error is an ErrGenesis.
 func ParseGenesis(path string, data []byte) (g Genesis, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -130,7 +131,7 @@ func ParseGenesis(path string, data []byte) (g Genesis, err error) {
 	return g, nil
 }
 
-// DefaultParams returns the limits of a genesis that names none.
+// DefaultParams returns the limits of a genesis that NewGenesis makes.
 func DefaultParams() *logv1.Params {
 	return &logv1.Params{
 		WindowNs:       int64(10 * time.Minute),

@@ -13,8 +13,8 @@ type Job struct {
 	// place, the job is withdrawn.
 	Place chan Placement
 
-	// Handed, if set, is called once the result is handed in. The return of Serve does not say so
-	// reliably: backend code that ends its goroutine ends the worker with it.
+	// Handed, if set, is called when the worker has handed in the result. The end of Serve is no
+	// reliable sign of it: backend code that ends its goroutine ends the worker with it.
 	Handed func()
 
 	// Late keeps the worker from executing anything before it has its place.

@@ -40,7 +40,8 @@ var recordKinds = [...]recordKind{
 	{KindBase, "Base", func() proto.Message { return new(logv1.Base) }},
 }
 
-// KindName returns the record's name, or "kind 9" for one this version does not know.
+// KindName returns the record's name, or for example "kind 9" for a kind that this version does not
+// know.
 func KindName(k eventlog.Kind) string {
 	if i := int(k) - 1; i >= 0 && i < len(recordKinds) {
 		return recordKinds[i].name
@@ -107,9 +108,9 @@ func NewRecord(m proto.Message) (eventlog.Record, error) {
 	return eventlog.Record{Kind: k, Data: data}, nil
 }
 
-// DecodeRecord reads an entry. A kind that this version does not know, or bytes that are not its
-// message, is an error that names the index: the log verified them, so they were written by another
-// program.
+// DecodeRecord returns the message that an entry holds. It returns an error with the entry's index
+// if this version does not know the kind, or if the bytes are not a message of that kind. The log
+// has verified the bytes, so they are not damaged: another program wrote them.
 func DecodeRecord(e eventlog.Entry) (proto.Message, error) {
 	i := int(e.Kind) - 1
 	if i < 0 || i >= len(recordKinds) {

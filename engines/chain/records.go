@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// End, as the last record that Records is asked for, means the newest durable one.
+// End is the value of to with which Records continues to the newest durable record.
 const End = math.MaxUint64
 
 // Records yields the durable records of a log from index from through index to, in order, and of
@@ -18,10 +18,11 @@ const End = math.MaxUint64
 // An entry's Data is valid until the loop's next step; a message that DecodeRecord makes of it
 // shares no memory with it.
 //
-// An error comes with an entry that holds only the index of the record that could not be read. A
-// gap is a *eventlog.CorruptError: if the loop continues after it, the records behind the gap
-// follow. Any other error ends the sequence. A log that ends before to is eventlog.ErrNotFound,
-// except for End. Records never waits.
+// An error comes with an entry that holds only the index of the record that could not be read. If
+// the log has a gap, because records were lost, the error is a *eventlog.CorruptError with Gap set;
+// if the loop continues, Records yields the records behind the gap. Any other error ends the
+// sequence. If the log ends before to, the error is eventlog.ErrNotFound, unless to is End. Records
+// never waits.
 func Records(open func(from uint64) (*eventlog.Cursor, error), from, to uint64,
 	kinds ...eventlog.Kind) iter.Seq2[eventlog.Entry, error] {
 	return func(yield func(eventlog.Entry, error) bool) {

@@ -19,7 +19,7 @@ func (id TxID) String() string { return hex.EncodeToString(id[:]) }
 // Short returns the first eight digits, for paths and log lines.
 func (id TxID) Short() string { return hex.EncodeToString(id[:4]) }
 
-// ParseTxID reads what String printed.
+// ParseTxID returns the id whose String is s.
 func ParseTxID(s string) (TxID, error) {
 	var id TxID
 	if len(s) != 2*len(id) {
@@ -49,11 +49,13 @@ func clip(s string) string {
 	return s
 }
 
-// Tx is a transaction: which backend executes it, a nonce that makes it unlike others with the same
-// body, until when (block time) it may be applied, and the body that the backend understands.
+// Tx is a transaction: the name of the backend that executes it, a nonce that makes it unlike
+// others with the same body, the last block time at which it may be applied, and the body that the
+// backend understands.
 //
-// A plain transaction is CometBFT's: bytes with no envelope, executed by PlainBackend, with no
-// nonce and no ValidUntil. Its id is remembered for one window from the block that applied it.
+// A plain transaction is one as CometBFT has it: bytes without an envelope. PlainBackend executes
+// it, and it has no nonce and no ValidUntil. A node remembers its id for one window (see Limits)
+// from the block that applied it.
 type Tx struct {
 	Backend    string
 	Nonce      []byte
@@ -69,18 +71,19 @@ func (t Tx) Plain() bool {
 	return t.Backend == PlainBackend && len(t.Nonce) == 0 && t.ValidUntil.IsZero()
 }
 
-// Limits of the encoding itself; the genesis may only be stricter.
+// Limits of the encoding itself. The limits of a genesis may only be stricter.
 const (
 	MaxBackendName = 64
 	MaxNonce       = 64
 	MaxTxBytes     = 64 << 20
 )
 
-// ErrMalformedTx is the error of DecodeTx for bytes that are no transaction.
+// ErrMalformedTx is the error of DecodeTx for bytes that are no transaction, and of Encode for a
+// transaction that cannot be encoded.
 var ErrMalformedTx = errors.New("malformed transaction")
 
-// txFormat is the first byte of every encoded transaction. It is no printable character, so that
-// CometBFT's plain "key=value" bytes are never mistaken for one.
+// txFormat is the first byte of every transaction with an envelope. It is no printable character,
+// so CometBFT's plain "key=value" bytes are never mistaken for such a transaction.
 const txFormat = 0x01
 
 // NewTx returns a transaction with a fresh 16-byte random nonce, valid for the given time from now.
@@ -125,7 +128,7 @@ func (t Tx) Encode() ([]byte, error) {
 	return append(b, t.Body...), nil
 }
 
-// DecodeTx reads canonical bytes. The returned transaction shares b's memory.
+// DecodeTx returns the transaction with the canonical bytes b. It shares b's memory.
 func DecodeTx(b []byte) (Tx, error) {
 	bad := func(what string, at int) (Tx, error) {
 		return Tx{}, fmt.Errorf("%w: %s at byte %d of %d", ErrMalformedTx, what, at, len(b))

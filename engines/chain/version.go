@@ -8,9 +8,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Version is a transaction's place in the one order that all nodes share: periods first, then
-// heights, then the place in the block. Periods come first so that a reset to height 1 collides
-// with nothing.
+// Version is a transaction's place in the one order that all nodes share: by period, then by
+// height, then by the place in the block. The period comes first, so that a chain that is reset to
+// height 1 does not use a version twice.
 type Version struct {
 	Period uint64
 	Height uint64
@@ -20,12 +20,14 @@ type Version struct {
 // VersionSize is the length of an encoded Version in bytes.
 const VersionSize = 20
 
-// Compare orders versions: negative when v comes before w, zero when they are the same place.
+// Compare returns a negative number if v comes before w, a positive one if it comes after w, and
+// zero if they are the same place.
 func (v Version) Compare(w Version) int {
 	return cmp.Or(cmp.Compare(v.Period, w.Period), cmp.Compare(v.Height, w.Height), cmp.Compare(v.Index, w.Index))
 }
 
-// AppendBinary appends the VersionSize big-endian bytes whose order is Compare's.
+// AppendBinary appends v to b as VersionSize big-endian bytes. Compared as bytes, encoded versions
+// have the same order as with Compare.
 func (v Version) AppendBinary(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, v.Period)
 	b = binary.BigEndian.AppendUint64(b, v.Height)
@@ -44,15 +46,15 @@ func DecodeVersion(b []byte) (Version, error) {
 	}, nil
 }
 
-// String prints period/height/index.
+// String returns v as period/height/index.
 func (v Version) String() string { return fmt.Sprintf("%d/%d/%d", v.Period, v.Height, v.Index) }
 
-// Proto returns v as it stands in records.
+// Proto returns v as the message that records carry.
 func (v Version) Proto() *logv1.Version {
 	return &logv1.Version{Period: v.Period, Height: v.Height, Index: v.Index}
 }
 
-// VersionFromProto reads a record's version; nil is the zero Version.
+// VersionFromProto returns the version in a record's message; for nil it returns the zero Version.
 func VersionFromProto(p *logv1.Version) Version {
 	return Version{Period: p.GetPeriod(), Height: p.GetHeight(), Index: p.GetIndex()}
 }

@@ -1,7 +1,8 @@
 // Package consensus defines what a consensus driver is: the engine that decides which block comes
-// next. A node has one driver. A driver may be cut off from the transaction core at any instant. It
-// then asks for the committed state and continues from there. The driver never decides what is
-// true; the event log does.
+// next. A node has one driver. The driver works on the transaction core, the engines that log,
+// order, execute and store. It may be cut off from the core at any instant. It then asks for the
+// committed state and continues from there. The driver never decides what is true; the event log
+// does.
 //
 // A Kind is what a program ships and registers: it makes drivers, and describes everything else
 // that differs from one consensus to another.
@@ -26,21 +27,22 @@ type Driver interface {
 	Start(core Core) supervisor.StartFunc
 }
 
-// Core is the transaction core, as a driver sees it.
+// Core holds the interfaces of the transaction core that a driver calls.
 type Core struct {
 	Ordering Ordering
 	Pool     Pool
 
-	// Genesis starts the chain.
+	// Genesis is the record that starts the chain.
 	Genesis *logv1.ChainStarted
 
-	// Feed is the pool again, for a driver that spreads transactions by itself.
+	// Feed offers the transactions of the pool, like Pool, to a driver that has a mempool of its
+	// own.
 	Feed Feed
 
 	// State reads the committed state without waiting for the engines.
 	State State
 
-	// StateSync, if set, gives snapshots to peers and takes theirs.
+	// StateSync, if set, gives snapshots to peers and takes snapshots from them.
 	StateSync StateSync
 }
 
@@ -55,8 +57,8 @@ type Ordering interface {
 
 // Pool offers transactions.
 type Pool interface {
-	// Take waits for a transaction without a place, and returns the oldest of them: at most maxTxs
-	// transactions and maxBytes bytes. They stay in the pool until they have a place.
+	// Take waits for a transaction without a place, and returns the oldest such transactions: at
+	// most maxTxs transactions and maxBytes bytes. They stay in the pool until they have a place.
 	Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error)
 }
 

@@ -3,9 +3,10 @@ package consensus
 import "context"
 
 // VoteExtender adds its own data to this validator's votes for blocks (ABCI 2.0 vote extensions),
-// and learns what the other validators have added: an oracle's prices, or a share of randomness. A
-// driver calls it only if its chain has switched extensions on. Every method is called from several
-// goroutines and bounded by ctx. A call that panics has failed.
+// such as the prices of an oracle or a share of randomness. It also receives what the other
+// validators have added. A driver calls it only if its chain has switched extensions on. Every
+// method is called from several goroutines and bounded by ctx. A method that panics counts as
+// failed.
 //
 // Extensions are neither part of the state nor in the event log. To have an effect, they must go
 // into a transaction, which all nodes execute: see Proposer.
@@ -21,7 +22,7 @@ type VoteExtender interface {
 	VerifyVoteExtension(ctx context.Context, v Vote, extension []byte) bool
 }
 
-// Proposer is a VoteExtender that makes transactions of extensions.
+// Proposer is a VoteExtender that also makes transactions from extensions.
 type Proposer interface {
 	VoteExtender
 

@@ -15,8 +15,9 @@ import (
 )
 
 // Kind is a kind of consensus that a program ships. The program registers it by name (Register), or
-// gives it to one node. The node takes from it everything that differs from kind to kind, and knows
-// no kind by name. A Kind that keeps its own files in the home of a node also implements Homed.
+// gives it to one node. The node gets from it everything that differs from kind to kind; no other
+// code of the node depends on a kind's name. A Kind that keeps its own files in the home of a node
+// also implements Homed.
 type Kind interface {
 	// Name returns the kind's value of consensus.kind in the configuration.
 	Name() string
@@ -41,8 +42,8 @@ type Traits struct {
 	// StateSync reports whether the consensus carries snapshots of the state from peer to peer.
 	StateSync bool
 
-	// NoBackup, if set, says why a home is not backed up, and what to do instead. NoSalvage does
-	// the same for the salvage of a home's log.
+	// NoBackup and NoSalvage, if set, are the errors with which a backup of a home, or a salvage of
+	// its log, is refused. They say why, and what to do instead.
 	NoBackup, NoSalvage error
 
 	// Validators, if set, returns the changes that a block and its results make to the validator
@@ -88,7 +89,7 @@ type Command struct {
 	New func(f *flag.FlagSet) (run func(ctx context.Context) (status int, err error))
 }
 
-// Home is the home of a node, for a Kind.
+// Home is what a Kind gets to know about the home of a node.
 type Home struct {
 	Dir     string
 	Genesis chain.Genesis
@@ -104,8 +105,8 @@ type Home struct {
 	Now       func() time.Time
 }
 
-// Homed is a Kind that keeps its own files in the home of a node. Options have the kind's own type;
-// nil stands for its defaults.
+// Homed is a Kind that keeps its own files in the home of a node. The type of options is the kind's
+// own; nil stands for its defaults.
 type Homed interface {
 	Kind
 
@@ -117,7 +118,7 @@ type Homed interface {
 	Init(h Home, options any) error
 
 	// Claim returns an error if the home belongs to this kind. A node with another consensus calls
-	// it. The error says what was found and what is wanted.
+	// it before it uses the home. The error says what was found and what is wanted.
 	Claim(dir string) error
 
 	// Backends returns the backends that every node of the home's chain has. They decide results,
@@ -136,7 +137,7 @@ var registry struct {
 }
 
 // Register registers kinds by name. The first registered kind is the default of the configuration.
-// A kind replaces an earlier one with the same name.
+// A kind replaces a kind that was registered before with the same name.
 func Register(kinds ...Kind) {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()

@@ -9,15 +9,15 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// StateSync gives the state to peers and takes it from them, for a driver whose consensus carries
-// snapshots. The fields of a snapshot mean the same as in CometBFT.
+// StateSync gives snapshots of the state to peers and takes snapshots from them, for a driver whose
+// consensus carries snapshots. The fields of a snapshot mean the same as in CometBFT.
 type StateSync interface {
 	// Committed is called when a height is committed, before the next block can come. It does not
 	// wait.
 	Committed(ctx context.Context, s chain.State)
 
-	// Oldest returns the lowest height whose snapshot is offered or being made, 0 if there is none.
-	// A node that begins with that snapshot needs the blocks after it.
+	// Oldest returns the lowest height whose snapshot is offered or being made, or 0 if there is
+	// none. A node that begins with that snapshot needs the blocks after it.
 	Oldest() uint64
 
 	// List returns the snapshots that are offered, the newest first.
@@ -28,7 +28,8 @@ type StateSync interface {
 	Chunk(height uint64, format, index uint32) ([]byte, error)
 
 	// Offer begins to take a snapshot, in place of one that was begun before. It writes nothing to
-	// disk. Its errors are ErrSnapshotFormat, ErrSnapshot, and those of a core that is down.
+	// disk. Its errors are ErrSnapshotFormat, ErrSnapshot, and those of a transaction core that is
+	// down.
 	Offer(ctx context.Context, o Offer) error
 
 	// Apply takes the next chunk of the snapshot that was offered. After the last chunk it returns
@@ -47,7 +48,7 @@ type Snapshot struct {
 	Metadata []byte
 }
 
-// Offer is a peer's snapshot, with what this node knows about it from elsewhere.
+// Offer is a peer's snapshot, with the facts that this node knows about it from other sources.
 type Offer struct {
 	Snapshot
 
@@ -65,8 +66,7 @@ var (
 	ErrNoSnapshot     = errors.New("no such snapshot")
 )
 
-// ChunkOrderError is the error for a chunk that came out of turn. Want is the chunk that comes
-// next.
+// ChunkOrderError is the error for a chunk that is not the next one. Want is the next one.
 type ChunkOrderError struct {
 	Want uint32
 	Err  error

@@ -1,4 +1,4 @@
-// Package enginestest has what tests of single engines need: a directory without a router.
+// Package enginestest contains a directory for tests of single engines, which run without a router.
 package enginestest
 
 import (
@@ -13,10 +13,10 @@ import (
 type Directory struct {
 	mu     sync.Mutex
 	boxes  map[string]*engines.Mailbox
-	change chan struct{} // closed at the next registration; nil while nobody waits
+	change chan struct{} // closed at the next registration; nil if no caller waits
 }
 
-// Register makes m the mailbox of its name.
+// Register makes m the mailbox of its name, whichever was there before.
 func (d *Directory) Register(m *engines.Mailbox) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -41,7 +41,7 @@ func (d *Directory) Resolve(name string) (*engines.Mailbox, error) {
 	return d.resolve(name)
 }
 
-// Await waits for a living incarnation of name above after.
+// Await waits for a living incarnation of name with a number above after, and returns its mailbox.
 func (d *Directory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	for {
 		d.mu.Lock()

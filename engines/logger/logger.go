@@ -1,9 +1,9 @@
-// Package logger owns the event log of a node: every engine appends through it, and it publishes
-// what has become durable.
+// Package logger is the engine that owns the event log of a node: every engine appends through it,
+// and it publishes the records that have become durable.
 //
-// The log is truth, the bus is notification: append first, apply second, publish third. The file
-// itself belongs to a lease outside the incarnation, so that a replaced logger can neither write
-// nor keep its successor from opening it.
+// The log decides what is true, and the bus only notifies: a record is first appended, then
+// applied, and then published. A lease outside the logger's incarnations holds the file, so that a
+// replaced logger can neither write nor keep its successor from opening the log.
 package logger
 
 import (
@@ -21,15 +21,15 @@ import (
 // Name is the logger's address.
 const Name = "logger"
 
-// Config is what the logger needs.
+// Config configures the logger.
 type Config struct {
-	// Lease opens the log. Its bound is how long a revoked incarnation may keep an operation in
-	// flight.
+	// Lease opens the log. Its bound limits how long an operation of a revoked incarnation may
+	// still run.
 	Lease *supervisor.Lease[*eventlog.Log]
 
-	// Publish, if set, is told of each entry that has become durable, in order, starting with the
-	// first after this incarnation's start. The entry's data is only valid during the call. It must
-	// not wait.
+	// Publish, if set, is called with each entry that has become durable, in order, starting with
+	// the first after this incarnation's start. The entry's data is valid only during the call.
+	// Publish must not wait.
 	Publish func(eventlog.Entry)
 }
 
@@ -46,7 +46,8 @@ type logger struct {
 	grant *supervisor.Grant[*eventlog.Log]
 	self  *engines.Server
 
-	// A replaced writer that still runs must not write what its successor has not read (I5).
+	// writers refuses records from replaced incarnations. A replaced writer that still runs must
+	// not append a record that its successor has not read (I5 in docs/architecture.md).
 	writers engines.Admission
 }
 
@@ -135,7 +136,8 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	return supervisor.Go(ctx, func(ctx context.Context) error { return l.publish(ctx, tail) })
 }
 
-// append hands records to the group commit; done learns when they are durable.
+// append hands records to the log, which syncs several appends at once. done is called when they
+// are durable, or with the error.
 func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, error)) error {
 	if err := l.writers.Admit(m.by); err != nil {
 		done(0, err)
@@ -173,9 +175,9 @@ func (l *logger) publish(ctx context.Context, tail *eventlog.Cursor) error {
 	}
 }
 
-// fatal turns a failure of the log into an error that ends the process, because after a failed
-// append a restart cannot help. A record that is too large is its sender's fault, and a fenced one
-// is no loss; the log goes on.
+// fatal returns the error that a failure of the log ends the process with, because after a failed
+// append a restart cannot help. It returns nil for the errors that leave the log as it is: a record
+// that is too large is its sender's fault, and a fenced or cancelled call writes no record.
 func fatal(err error) error {
 	for _, harmless := range []error{eventlog.ErrTooLarge, supervisor.ErrFenced, context.Canceled} {
 		if errors.Is(err, harmless) {

@@ -9,7 +9,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Client is the pool as others see it. It is safe for concurrent use.
+// Client is how the rest of the node calls the pool. It is safe for concurrent use.
 type Client struct {
 	to     engines.Address
 	config Config
@@ -23,7 +23,7 @@ func NewClient(dir engines.Directory, backends map[string]chain.Backend) Client 
 
 // Submit makes the transactions durable. When all of them are, it returns an answer for each, in
 // order. After an error it is unknown which of them are durable; submitting them again is safe. The
-// pool keeps txs.
+// pool keeps txs, so the caller must not change it afterwards.
 func (c Client) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	q := submit{make([]candidate, len(txs))}
 	for i, raw := range txs {
@@ -33,13 +33,13 @@ func (c Client) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, er
 	return engines.Call(ctx, c.to, q)
 }
 
-// Look returns what is known now of each id, in order.
+// Look returns what the node knows now about each id, in order.
 func (c Client) Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	return engines.Call(ctx, c.to, look{ids})
 }
 
-// Wait returns once each id that is known has ended. If ctx ends first, Wait returns what is known
-// by then, and no error.
+// Wait waits until all those of the ids that the node knows have ended, and returns what it knows
+// about each id, in order. If ctx ends first, Wait returns what is known by then, and no error.
 func (c Client) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	out, err := engines.Call(ctx, c.to, wait{ids})
 	if err == nil || ctx.Err() == nil {
@@ -82,8 +82,9 @@ func (c Client) Check(raw []byte, chain chain.State, now time.Time) error {
 	return admissible(k, chain, now)
 }
 
-// Place has the transactions of a decided block executed, except those with a refusal. It waits for
-// the pool if the pool is down.
+// Place makes the pool have the transactions of the decided block b executed, each at its place. It
+// leaves out each transaction whose entry in refused is not nil. Place waits for the pool if the
+// pool is down.
 func (c Client) Place(ctx context.Context, b chain.Block, refused []*logv1.TxResult) error {
 	_, err := engines.Call(ctx, c.to.With(engines.AwaitNext), place{engines.SenderOf(ctx), b, refused})
 	return err
@@ -94,7 +95,7 @@ func (c Client) Committed(ctx context.Context, rec *logv1.BlockCommitted) error 
 	return engines.Cast(ctx, c.to.With(engines.AwaitNext), committed{engines.SenderOf(ctx), rec})
 }
 
-// Stat returns a picture of the pool.
+// Stat returns the present figures of the pool.
 func (c Client) Stat(ctx context.Context) (Stat, error) {
 	return engines.Call(ctx, c.to, stat{})
 }

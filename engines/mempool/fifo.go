@@ -22,5 +22,5 @@ func (q *fifo) drop(gone func(*entry) bool) {
 	}
 }
 
-// all returns what is queued, the head first. Some of it may be gone.
+// all returns the queued entries, the head first. Some may no longer belong in the queue.
 func (q *fifo) all() []*entry { return q.list[q.head:] }

@@ -17,16 +17,16 @@ type Task struct {
 	handed *bool // set by the worker's goroutine, read at that goroutine's end
 }
 
-// newTask returns a task for j. ended is called with the reason why the worker ended without a
-// result, or with nil.
+// newTask returns a task for j. When the worker ends without a result, ended is called with the
+// reason. When it has handed in a result, or was stopped in order, ended is called with nil.
 func newTask(j chain.Job, ended func(error)) Task {
 	t := Task{j, ended, new(bool)}
 	t.Handed = func() { *t.handed = true }
 	return t
 }
 
-// Watch returns s, the worker made for the task, so that the pool learns how it ends: by return,
-// panic or Goexit.
+// Watch wraps s, the worker that was made for the task. The service that it returns tells the pool
+// how s ends: by return, panic or Goexit.
 func (t Task) Watch(s supervisor.Service) supervisor.Service { return watched{s, t} }
 
 type watched struct {
@@ -34,8 +34,8 @@ type watched struct {
 	task Task
 }
 
-// errVanished is the end of a worker that neither returned nor failed: it panicked or ended its
-// goroutine.
+// errVanished is the reason for the end of a worker whose Serve did not return: it panicked or
+// ended its goroutine.
 var errVanished = errors.New("panicked, or ended its goroutine")
 
 func (w watched) Serve(ctx context.Context) error {
@@ -45,7 +45,7 @@ func (w watched) Serve(ctx context.Context) error {
 			err = nil
 		}
 		if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), supervisor.ErrKilled) {
-			err = nil // it was stopped in order, and the pool will be, too
+			err = nil // it was stopped in order, as the pool will be
 		}
 		w.task.ended(err)
 	}()
@@ -57,12 +57,13 @@ func (w watched) Serve(ctx context.Context) error {
 // String names the worker in reports.
 func (w watched) String() string { return "worker " + w.task.ID.Short() }
 
-// ErrWorkerLost is the exit of a pool whose worker ended without a result.
+// ErrWorkerLost is the error that ends the pool when a worker ended without a result.
 var ErrWorkerLost = errors.New("a worker ended without a result")
 
-// work gives e a worker. Without a place the worker is an eager one, and at most MaxEager of those
-// exist. A transaction that gets no eager worker is executed once it has its place; so is one that
-// seems to end processes.
+// work gives e a worker. If at is set, it is e's place in the order. If at is nil, the worker is
+// eager: it starts before e has a place and waits for the place. At most MaxEager eager workers
+// exist, and a transaction that seems to end processes gets none. A transaction without an eager
+// worker gets its worker when it has its place.
 func (p *pool) work(ctx context.Context, e *entry, at *chain.Placement) error {
 	if at == nil && (p.eager >= p.MaxEager || e.place != nil || p.careful(e)) {
 		return nil

@@ -7,8 +7,10 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// offer is take from a place in the log on. It is for a driver that spreads transactions and does
-// not want the same ones again and again.
+// offer replies with the oldest transactions without a place whose log index is above q.after. If
+// there are none, it replies with none, or with q.wait it replies once there are some. It is for a
+// driver that spreads transactions and, other than a caller of take, does not want the same ones
+// again.
 func (p *pool) offer(_ context.Context, q offer, from engines.From[offered]) error {
 	if !p.serve(q, from) {
 		if !q.wait {
@@ -16,14 +18,14 @@ func (p *pool) offer(_ context.Context, q offer, from engines.From[offered]) err
 			return nil
 		}
 		for _, o := range p.offerees {
-			o.from.Reply(offered{}) // it has asked again or is gone; only one caller waits for offers
+			o.from.Reply(offered{}) // the one caller of offer asks again, or is gone
 		}
 		p.offerees = []offeree{{q, from}}
 	}
 	return nil
 }
 
-// serveOfferees replies to the callers that wait for more.
+// serveOfferees replies to the callers of offer that wait, if there is a transaction for them.
 func (p *pool) serveOfferees() {
 	waiting := p.offerees
 	p.offerees = nil
@@ -34,8 +36,8 @@ func (p *pool) serveOfferees() {
 	}
 }
 
-// serve replies to q if there is something to offer, and reports whether there was. The queue is in
-// log order.
+// serve replies to q if there is a transaction to offer, and reports whether there was. The queue
+// is in log order, so a binary search finds the first one after q.after.
 func (p *pool) serve(q offer, from engines.From[offered]) bool {
 	p.queue.drop(func(e *entry) bool { return e.placed || e.ended })
 	queue := p.queue.all()

@@ -13,7 +13,7 @@ import (
 )
 
 // take replies with the oldest transactions without a place, once there is one. They stay in the
-// pool until they have a place, so what is taken and not ordered is offered again.
+// pool until they have a place, so a transaction that was taken and not ordered is offered again.
 func (p *pool) take(_ context.Context, q take, from engines.From[[][]byte]) error {
 	p.takers = append(p.takers, taker{q, from})
 	p.serveTakers()
@@ -75,7 +75,7 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 			continue
 		}
 
-		if e == nil { // another node's
+		if e == nil { // it was submitted to another node
 			tx, err := chain.DecodeTx(raw)
 			if err != nil {
 				return fmt.Errorf("place %d of %v was not refused: %w", i, q.block, err)
@@ -141,7 +141,7 @@ func (p *pool) end(e *entry, how chain.Ending) {
 		p.cleared = append(p.cleared, e.id)
 	}
 
-	if e.eager { // it never got a place
+	if e.eager { // its worker still waits for a place, and will not get one
 		e.eager = false
 		p.eager--
 		close(e.place)
@@ -215,8 +215,8 @@ func (p *pool) settle(ctx context.Context) error {
 	return p.advanceFloor(ctx)
 }
 
-// floorKey is the node-local key under which storage keeps the floor. The saved floor may lag
-// behind; a replay then begins earlier.
+// floorKey is the node-local key under which storage keeps the floor. The pool saves the floor only
+// when it has moved by floorEvery records. A replay may therefore begin earlier than the floor.
 const (
 	floorKey   = "pool/floor"
 	floorEvery = 4096 // records

@@ -32,30 +32,31 @@ type Store interface {
 	PutLocal(ctx context.Context, name string, value []byte) error
 }
 
-// Workers starts workers. They come up after the pool.
+// Workers starts workers. Their supervisor comes up after the pool.
 type Workers interface {
 	AwaitUp(ctx context.Context) error
 	StartChild(ctx context.Context, id string, task Task) (supervisor.Ref, error)
 }
 
-// Config is what the pool works with. Backends and limits do not change while a node runs.
+// Config holds the settings of the pool, and the other parts of the node that it calls. Backends
+// and limits do not change while a node runs.
 type Config struct {
 	Log      Log
 	Store    Store
 	Workers  Workers
 	Backends map[string]chain.Backend
 
-	// Suspects knows the transactions that were in flight at a death of the process; nil: there are
-	// none.
+	// Suspects knows the transactions whose code was running when a process of this node died. If
+	// it is nil, there are none.
 	Suspects Suspects
 
-	// Orderer is the name of the engine that places blocks. Only the incarnation that is registered
-	// when the pool starts may do so.
+	// Orderer is the name of the engine that places blocks. The pool accepts calls only from the
+	// incarnation of it that is registered when the pool starts.
 	Orderer string
 
-	MaxTxs   int   // that may be pending; 0 is defaultMaxTxs
-	MaxBytes int64 // of pending transactions; 0 is defaultMaxBytes
-	MaxEager int   // workers that may wait for their place at once; 0 is defaultMaxEager
+	MaxTxs   int   // the largest number of pending transactions; 0 is defaultMaxTxs
+	MaxBytes int64 // the largest size of all pending transactions; 0 is defaultMaxBytes
+	MaxEager int   // the largest number of workers that wait for a place; 0 is defaultMaxEager
 
 	// Now is the wall clock, which may jump; nil is time.Now.
 	Now func() time.Time
@@ -97,7 +98,7 @@ type pool struct {
 	Config
 	dir     engines.Directory
 	self    *engines.Server
-	orderer uint64 // its incarnation
+	orderer uint64 // the incarnation of the orderer
 	state   chain.State
 
 	pending         map[chain.TxID]*entry
@@ -105,15 +106,15 @@ type pool struct {
 	queue           fifo            // durable, without a place: what is offered, oldest first
 	eager           int             // workers that wait for their place
 	cleared         []chain.TxID    // suspects that ended, to be forgotten
-	recentlyExpired recentlyExpired // the newest that expired
-	nextExpiry      time.Time       // no pending transaction expires before; zero: not known
+	recentlyExpired recentlyExpired // the transactions that expired last
+	nextExpiry      time.Time       // no pending transaction expires earlier; zero if not known
 	takers          []taker
 	offerees        []offeree
 	wanting         []*entry // waiting for a worker until the workers are up
 	workable        bool     // the workers are up
 
 	launched fifo   // in log order, for the floor
-	newest   uint64 // the newest TxLaunched seen
+	newest   uint64 // the pool knows every TxLaunched up to this index
 	floor    uint64
 	saved    uint64 // the floor that storage has
 	retainer *eventlog.Retainer
@@ -124,18 +125,18 @@ type entry struct {
 	id    chain.TxID
 	raw   []byte
 	tx    chain.Tx
-	since time.Time // it was submitted here; zero for other nodes'
+	since time.Time // when it was submitted here; zero for other nodes' transactions
 	index uint64    // of its TxLaunched; 0 until that is durable, and for other nodes' transactions
 
-	place  chan chain.Placement // to its worker, nil without one
+	place  chan chain.Placement // delivers the place to its worker; nil if it has no worker
 	eager  bool                 // its worker waits for the place
 	placed bool
 	ended  bool
 
-	suspect bool // it was in flight when a process died
+	suspect bool // its code was running when a process of this node died
 
-	acks  []*submission // wait for it to be durable
-	waits []*waiting    // wait for it to end
+	acks  []*submission // callers that wait for it to be durable
+	waits []*waiting    // callers that wait for it to end
 }
 
 type taker struct {
@@ -143,7 +144,7 @@ type taker struct {
 	from engines.From[[][]byte]
 }
 
-// offered answers an offer.
+// offered is the reply to an offer.
 type offered struct {
 	txs  [][]byte
 	last uint64
@@ -187,7 +188,7 @@ type (
 	}
 	workerEnded struct {
 		id  chain.TxID
-		err error // set: it left no result
+		err error // why it ended without a result; nil if it did not
 	}
 	workersUp struct{}
 )
@@ -200,14 +201,14 @@ func (wait) Answer([]chain.Ending)      {}
 func (stat) Answer(Stat)                {}
 func (place) Answer(struct{})           {}
 
-// Stat is a picture of the pool.
+// Stat holds figures of the pool at one moment.
 type Stat struct {
 	Txs     int
 	Bytes   int64
 	Queued  int
-	Workers int           // that wait for their place
+	Workers int           // the workers that wait for a place
 	Floor   uint64        // the oldest log record the pool still needs
-	Oldest  time.Duration // how long ago the oldest was submitted; 0 without one
+	Oldest  time.Duration // how long ago the oldest transaction was submitted; 0 if there is none
 }
 
 func (p *pool) init(ctx context.Context, s *engines.Server) error {
@@ -248,7 +249,8 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	})
 }
 
-// oldest returns how long ago the oldest pending transaction was submitted here.
+// oldest returns how long ago the oldest pending transaction was submitted here, or 0 if there is
+// none.
 func (p *pool) oldest(now time.Time) time.Duration {
 	for _, e := range p.launched.all() {
 		if !e.ended {
@@ -258,8 +260,9 @@ func (p *pool) oldest(now time.Time) time.Duration {
 	return 0
 }
 
-// ours returns an error for an orderer that is not of the pool's own group: a replaced one that
-// still runs (I5).
+// ours returns supervisor.ErrFenced if by is another incarnation of the orderer than the one that
+// the pool started with. Then one of the two was replaced and still runs (I5 in
+// docs/architecture.md).
 func (p *pool) ours(by engines.Sender) error {
 	if by.Incarnation != p.orderer {
 		return fmt.Errorf("%w: incarnation %d of %s is not %d, which the pool started with", supervisor.ErrFenced,
@@ -283,12 +286,13 @@ type candidate struct {
 	id  chain.TxID
 	raw []byte
 	tx  chain.Tx
-	err error // it is refused
+	err error // set if it is refused
 }
 
-// admissible returns the error with which a chain in the state s refuses a candidate. The wall
-// clock may only refuse what could not be applied anyway; block time decides. A clock that is
-// behind block time counts as being at block time, where the next block will be.
+// admissible returns the error with which a chain in the state s refuses a candidate, or nil. Block
+// time decides whether a transaction can be applied. So the wall clock, now, must only refuse a
+// transaction that no later block could apply. If now is before the last block's time, that time
+// counts instead, because the next block will not be before it.
 func admissible(c candidate, s chain.State, now time.Time) error {
 	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
 		return fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrTooLarge, len(c.raw), max)

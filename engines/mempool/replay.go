@@ -15,10 +15,11 @@ import (
 // RetainerName is the name of the pool's retainer, as `log stat` shows it.
 const RetainerName = "pool"
 
-// recallSlack is how many ended transactions a replay may carry along.
+// recallSlack is the number of ended transactions that a replay may keep in memory beyond the
+// number of pending ones.
 const recallSlack = 4096
 
-// replay finds again what was acknowledged and has not ended.
+// replay restores, from the event log, the transactions that were acknowledged and have not ended.
 func (p *pool) replay(ctx context.Context) error {
 	last, err := p.Log.Fence(ctx)
 	if err != nil {
@@ -53,7 +54,7 @@ func (p *pool) replay(ctx context.Context) error {
 	}
 
 	var order []*entry
-	jumped := false // over blocks that the log does not have
+	jumped := false // the state jumped over blocks that the log does not have
 
 	open := func(from uint64) (*eventlog.Cursor, error) { return p.Log.Cursor(ctx, from) }
 
@@ -67,7 +68,7 @@ func (p *pool) replay(ctx context.Context) error {
 		}
 
 		jumped = jumped || rec.Kind == chain.KindSnapshotInstalled
-		if len(order) > 2*len(p.pending)+recallSlack { // memory is in what is pending, whatever the length of the log
+		if len(order) > 2*len(p.pending)+recallSlack { // a long log must not need much memory
 			order = slices.DeleteFunc(order, func(e *entry) bool { return e.ended })
 		}
 	}
@@ -78,7 +79,7 @@ func (p *pool) replay(ctx context.Context) error {
 		}
 	}
 
-	p.newest = last // nothing up to here is unknown: on a node that launches nothing, too, the log may go
+	p.newest = last // all is read up to here: the floor moves on a node that launches nothing, too
 
 	for _, e := range order {
 		if e.ended {
@@ -92,8 +93,8 @@ func (p *pool) replay(ctx context.Context) error {
 	return p.settle(ctx)
 }
 
-// endApplied ends those whose result came in a block before a snapshot that took the state's place:
-// the log has no record of it.
+// endApplied ends the transactions in order that have a result in the state. A snapshot took the
+// state's place, so the log has no record of the results in the blocks before it.
 func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 	const atOnce = 4096
 	for some := range slices.Chunk(order, atOnce) {
@@ -117,7 +118,8 @@ func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 	return nil
 }
 
-// recall applies one record of the log to the pool.
+// recall applies one record of the log to the pool. It returns order, with the record's transaction
+// added if that is new.
 func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 	m, err := chain.DecodeRecord(rec)
 	if err != nil {

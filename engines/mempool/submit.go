@@ -23,7 +23,7 @@ func (s *submission) done(n int) {
 	}
 }
 
-// examine decodes and checks one submission, in its caller's goroutine. It leaves the id out.
+// examine decodes and checks one submission, in its caller's goroutine. It does not set the id.
 func (c Config) examine(raw []byte) candidate {
 	k := candidate{raw: raw}
 	if k.tx, k.err = chain.DecodeTx(raw); k.err != nil {
@@ -43,8 +43,8 @@ func (c Config) examine(raw []byte) candidate {
 	return k
 }
 
-// check runs the backend's Check and turns a panic into a refusal: fail is not crash, here as in
-// the execution.
+// check runs the backend's Check and returns its error. It turns a panic into an error, so that it
+// is the transaction that fails, not the node.
 func check(b chain.Backend, body []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -81,7 +81,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 			continue
 		}
 
-		if e, ok := p.pending[c.id]; ok { // submitted again, answered the same
+		if e, ok := p.pending[c.id]; ok { // submitted again: it gets the same answer
 			if e.index == 0 && !e.placed {
 				sub.left++
 				e.acks = append(e.acks, sub)
@@ -125,7 +125,8 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 	return err
 }
 
-// applied looks up the results of those candidates that are neither refused nor pending.
+// applied returns the results that the state has of the candidates, one entry for each of txs. It
+// looks up only those that are neither refused nor pending; the other entries are nil.
 func (p *pool) applied(ctx context.Context, txs []candidate) ([]*logv1.TxResult, error) {
 	var ids []chain.TxID
 	var at []int
@@ -161,7 +162,8 @@ func (p *pool) add(e *entry) {
 	}
 }
 
-// durable acknowledges what has reached the log, and only then offers and executes it.
+// durable acknowledges transactions that have reached the log. Only then does it offer them to
+// consensus and give them workers.
 func (p *pool) durable(ctx context.Context, m durable) error {
 	if m.err != nil {
 		return fmt.Errorf("launching %d transactions: %w", len(m.entries), m.err)

@@ -9,18 +9,18 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Suspects are the transactions whose backend code was running when a process of this node died. A
-// backend that ends the process leaves no result, and nothing in the process can notice. Without a
-// record of it, each process that follows would execute the transaction again.
+// Suspects knows the transactions whose backend code was running when a process of this node died.
+// A backend that ends the process leaves no result, and nothing in the process can notice. Without
+// this record, each later process would execute the transaction again.
 type Suspects interface {
-	// Deaths returns at how many deaths id was in flight: before it had its place, and at its
-	// place.
+	// Deaths returns how often a process died while the code of id was running: before id had its
+	// place (eager), and at its place (placed).
 	Deaths(id chain.TxID) (eager, placed int)
 
 	// Forget drops transactions that have ended.
 	Forget(ids []chain.TxID) error
 
-	// File returns the path where a person finds what is known, and may remove it.
+	// File returns the path of the file with the deaths, which a person may read and remove.
 	File() string
 }
 
@@ -28,10 +28,10 @@ type Suspects interface {
 // without the transaction, and the node does not execute it again by itself.
 var ErrDeadly = errors.New("deadly transaction")
 
-// maxDeaths is how many deaths are too many to be a coincidence.
+// maxDeaths is the number of deaths that is no longer taken for a coincidence.
 const maxDeaths = 2
 
-// suspect reports whether id was in flight at a death of the process.
+// suspect reports whether the code of id was running when a process of this node died.
 func (p *pool) suspect(id chain.TxID) bool {
 	eager, placed := p.Suspects.Deaths(id)
 	return eager+placed > 0

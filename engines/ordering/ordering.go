@@ -2,10 +2,10 @@
 // logs the decision, has the transactions executed in that order, and commits: first to the log,
 // then to the state, and then it publishes the news.
 //
-// After each restart it replays the event log: the blocks committed there and not yet in the state
-// are applied again from their recorded changes, through the last BlockCommitted and never further.
-// A block that was decided and not committed is executed again and staged only; committing it is
-// its driver's business.
+// After each restart it replays the event log. Blocks that are committed in the log and not yet in
+// the state are applied again from their recorded changes, up to the last BlockCommitted. A block
+// that was decided and not committed is executed again and staged; only the consensus driver
+// commits it.
 package ordering
 
 import (
@@ -54,18 +54,18 @@ type Pool interface {
 	Committed(ctx context.Context, rec *logv1.BlockCommitted) error
 }
 
-// Config is what ordering works with.
+// Config holds the parts of the node that ordering calls.
 type Config struct {
 	Log   Log
 	Store Store
 	Pool  Pool
 
 	// Validators, if set, returns the changes of the validator set that a block and its results
-	// make. It depends on them alone.
+	// make. It must depend on its arguments alone.
 	Validators func(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
 
-	// Progress, if set, is told how far a replay has come: the index of the last record redone, and
-	// the index of the last record of the log.
+	// Progress, if set, is called during a replay with the index of the last record redone, and the
+	// index of the last record of the log.
 	Progress func(index, last uint64)
 }
 
@@ -75,16 +75,17 @@ var (
 	// for one height mean that consensus itself is broken, so the process ends.
 	ErrConflict = errors.New("two different blocks for one height")
 
-	// ErrHeight: a block for another height than the next one.
+	// ErrHeight: a block was delivered for another height than the next one.
 	ErrHeight = errors.New("not the next height")
 
-	// ErrBehind: the log lacks records that the state was made of.
+	// ErrBehind: the log lacks records that the state was made of, or the state is older than a
+	// snapshot that the log says was installed.
 	ErrBehind = errors.New("log and state do not belong together")
 
 	// ErrGenesis: the chain was started by another genesis.
 	ErrGenesis = errors.New("genesis does not match")
 
-	// ErrNotStaged: nothing was ordered that could be committed.
+	// ErrNotStaged: no block of this height was ordered, so none can be committed.
 	ErrNotStaged = errors.New("no such block is staged")
 )
 
@@ -106,8 +107,8 @@ type ordering struct {
 	staged       *chain.Staged // decided, and executed
 }
 
-// The messages of ordering. A driver that was replaced is fenced: two that run at once would look
-// like two decisions.
+// The messages of ordering. Each carries its sender, because a replaced driver must be refused: the
+// blocks of two drivers that run at once would look like two decisions.
 type (
 	info      struct{ by engines.Sender }
 	initChain struct {
@@ -165,8 +166,9 @@ type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// answer replies with what f returns, or fences a replaced driver. An error that is no refusal ends
-// the incarnation.
+// answer calls f and replies with its result. It replies to a replaced driver with
+// supervisor.ErrFenced and does not call f. If f returns an error that is no refusal, answer
+// returns that error, which ends the incarnation.
 func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func() (R, error)) error {
 	if err := o.drivers.Admit(by); err != nil {
 		from.Fail(err)
@@ -175,7 +177,7 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 
 	r, err := f()
 	if err != nil && !errors.As(err, new(refusal)) {
-		return err // the driver learns it as engines.ErrDown, with the exit
+		return err // the driver gets engines.ErrDown, with err as the cause
 	}
 
 	from.Answer(r, err)
@@ -244,8 +246,8 @@ func (o *ordering) order(ctx context.Context, b chain.Block) (chain.Staged, erro
 	if err != nil {
 		return none, err
 	}
-	// Not waited for: the sync of BlockCommitted covers it, and a decision that is lost was not
-	// acted upon.
+	// AppendNoSync does not wait for the disk. The sync of BlockCommitted covers this record, and
+	// until then nothing has been done that would need the decision after a crash.
 	if o.decidedIndex, err = o.Log.AppendNoSync(ctx, rec); err != nil {
 		return none, err
 	}
@@ -263,7 +265,7 @@ func conflict(b chain.Block, have []byte) error {
 		suture.ErrTerminateSupervisorTree)
 }
 
-// execute stages the decided block.
+// execute executes the decided block and stages its outcome.
 func (o *ordering) execute(ctx context.Context) error {
 	refused, err := o.Store.Begin(ctx, *o.decided)
 	if err != nil {
@@ -318,7 +320,8 @@ func (o *ordering) commit(ctx context.Context, height uint64) (chain.State, erro
 	return o.state, o.Pool.Committed(ctx, rec)
 }
 
-// replay brings the state to the last BlockCommitted of the log.
+// replay brings the state to the last BlockCommitted of the log, and finds the block that was
+// decided after it, if there is one.
 func (o *ordering) replay(ctx context.Context) error {
 	last, err := o.Log.Fence(ctx)
 	if err != nil {

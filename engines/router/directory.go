@@ -8,9 +8,9 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// Directory is the engines.Directory of a node. It holds the table of the router's living
-// incarnation, or of the last one. It outlives the router's incarnations, each of which brings its
-// own table.
+// Directory is the engines.Directory of a node. Each incarnation of the router brings a table of
+// its own. Directory outlives them, and holds the table of the living incarnation, or of the last
+// one.
 type Directory struct {
 	table atomic.Pointer[Table]
 	times func(engine string) engines.Observer
@@ -27,14 +27,15 @@ func NewDirectory() *Directory {
 	return d
 }
 
-// Measure has the durations of calls reported to the Observer that times returns for the called
+// Measure makes calls report their durations to the Observer that times returns for the called
 // engine. Call it before the first engine starts.
 func (d *Directory) Measure(times func(engine string) engines.Observer) *Directory {
 	d.times = times
 	return d
 }
 
-// CallTimes makes a Directory an engines.Measurer.
+// CallTimes implements engines.Measurer. It returns the Observer for calls to the named engine, or
+// nil if there is none.
 func (d *Directory) CallTimes(engine string) engines.Observer {
 	if d.times == nil {
 		return nil
@@ -42,17 +43,18 @@ func (d *Directory) CallTimes(engine string) engines.Observer {
 	return d.times(engine)
 }
 
-// Table returns the newest router's table.
+// Table returns the table of the newest router.
 func (d *Directory) Table() *Table { return d.table.Load() }
 
-// Resolve is Table.Resolve.
+// Resolve returns the living mailbox of name in the current table, or a *engines.DownError.
 func (d *Directory) Resolve(name string) (*engines.Mailbox, error) { return d.Table().Resolve(name) }
 
-// Await is Table.Await on the current table. When that table's router ends, the wait ends, because
-// all engines of the router's group end with it.
+// Await waits for a living incarnation of name whose number is above after, and returns its
+// mailbox. It waits on the current table. When that table's router ends, the wait ends, because all
+// engines of the router's group end with it.
 func (d *Directory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	return d.Table().Await(ctx, name, after)
 }
 
-// Register is Table.Register.
+// Register makes m the mailbox of its name in the current table, as Table.Register describes.
 func (d *Directory) Register(m *engines.Mailbox) error { return d.Table().Register(m) }

@@ -14,7 +14,7 @@ const Name = "router"
 // ErrRouterDown is the reason why the engines in the table of an ended router are down.
 var ErrRouterDown = errors.New("the router has ended")
 
-// Child returns the router's StartFunc. Each incarnation puts an empty table into d.
+// Child returns the router's StartFunc. Each incarnation puts a new, empty table into d.
 func Child(d *Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		t := newTable(supervisor.Incarnation(ctx))

@@ -17,7 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// Table is the directory of one router incarnation. It is safe for concurrent use; Resolve takes no
+// Table is the directory of one router incarnation. It is safe for concurrent use. Resolve takes no
 // lock.
 type Table struct {
 	entries sync.Map // string → *entry
@@ -63,7 +63,8 @@ func (t *Table) Resolve(name string) (*engines.Mailbox, error) {
 	}
 }
 
-// Await waits for a living incarnation of name whose number is above after.
+// Await waits for a living incarnation of name whose number is above after, and returns its
+// mailbox.
 func (t *Table) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	for {
 		t.mu.Lock()
@@ -85,8 +86,8 @@ func (t *Table) Await(ctx context.Context, name string, after uint64) (*engines.
 	}
 }
 
-// Register makes m the mailbox of its name. It refuses an incarnation older than the one that is
-// registered (I5).
+// Register makes m the mailbox of its name. It returns an error if the registered incarnation is as
+// new or newer (I5 in docs/architecture.md), or if m is older than the table.
 func (t *Table) Register(m *engines.Mailbox) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,7 +116,7 @@ func (t *Table) Register(m *engines.Mailbox) error {
 	return nil
 }
 
-// Entry is one line of List.
+// Entry describes one registered engine.
 type Entry struct {
 	Name        string
 	Incarnation uint64
@@ -124,7 +125,7 @@ type Entry struct {
 	Up          bool
 }
 
-// List returns every name that was ever registered here, in order.
+// List returns an entry for every name that was ever registered here, sorted by name.
 func (t *Table) List() []Entry {
 	var list []Entry
 	t.entries.Range(func(name, v any) bool {
@@ -150,7 +151,7 @@ func (t *Table) List() []Entry {
 	return list
 }
 
-// close marks every name as down for ever.
+// close makes every name down for ever.
 func (t *Table) close(reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

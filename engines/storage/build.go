@@ -30,9 +30,9 @@ type Builder struct {
 // buildBatch is the approximate size of one batch in bytes.
 const buildBatch = 1 << 20
 
-// NewBuilder begins a state in dir, which must not exist. The state is as of the block at, of which
-// the period, height, hash, time and app hash are used. The keys of the state have the version of
-// that block, and nothing below its height can be read.
+// NewBuilder begins a state in dir, which must not exist. The state is that after block at, of
+// which NewBuilder uses the period, height, hash, time and app hash. The keys of the state have the
+// version of that block, and no height below it can be read.
 func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 	o.ReadOnly = false
 	d, err := Open(dir, o)
@@ -106,8 +106,8 @@ func (b *Builder) flush(size int) error {
 	return err
 }
 
-// Finish turns what was added into the state of the chain at the block that was given to
-// NewBuilder, and closes it. The state is then durable, with an applied index of 0 and bound to no
+// Finish makes the added keys and ids the state of the chain at the block that was given to
+// NewBuilder, and closes the state. It is then durable, with an applied index of 0, and bound to no
 // log (see DB.Adopt). clock is the latest block time ever committed. Errors: ErrAppHash when the
 // keys and ids do not give the block's app hash, ErrChain, errFailed. After an error there is no
 // state, and the caller must call Abort.

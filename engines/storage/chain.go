@@ -11,9 +11,9 @@ import (
 
 // StartChain begins a chain, or the next period of a chain. rec is the ChainStarted record, and
 // index is its index in the event log. Keys and applied ids stay as they are; heights begin anew. A
-// record at or below the applied index changes nothing, and neither does the same record again. A
-// different record for the current period is ErrChain once a block of that period is committed. A
-// staged block is dropped.
+// staged block is dropped. A record at or below the applied index changes nothing, and neither does
+// the record with which the current period began. A different record for the current period is an
+// ErrChain once a block of that period is committed.
 func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -89,8 +89,8 @@ func checkChain(rec *logv1.ChainStarted) error {
 	return nil
 }
 
-// appHashAt returns the app hash that the committed keys and ids have in a period. A chain that
-// starts that period with this state starts from this app hash.
+// appHashAt returns the app hash that the committed keys and ids have in a period. A chain whose
+// period begins with this state begins with this app hash.
 func (d *DB) appHashAt(period uint64) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -112,8 +112,8 @@ func (d *DB) Adopt(id [16]byte, index uint64) error {
 	return err
 }
 
-// Root returns the commitment to the committed keys and ids, whatever the period is. Two states
-// with the same root hold the same keys and ids.
+// Root returns the hash of the committed keys and ids. Unlike the app hash it does not depend on
+// the period. Two states with the same root hold the same keys and ids.
 func (d *DB) Root() []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -47,8 +47,9 @@ type birth struct {
 	leaf apphash.Leaf
 }
 
-// fold computes the state that the results and changes turn the committed state into. It costs
-// O(changes + results + expired ids).
+// fold returns the outcome of a block: the state that its results and changes turn the committed
+// state into. base holds values that were read before. fold costs O(changes + results + expired
+// ids).
 func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	base map[string]latest) (*outcome, error) {
 	now := d.published.Load()
@@ -121,10 +122,10 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 	return nil
 }
 
-// foldExpiry forgets the ids whose valid_until is below limit. It comes before the block's own ids:
-// a plain transaction whose time has passed may be applied again. Ids below the last block's
-// limit are gone, and foldExpiry must not search there: Pebble would wade through all their
-// tombstones.
+// foldExpiry adds to o the removal of the ids whose valid_until is at least last and below limit.
+// It comes before the block's own ids, because a plain transaction whose time has passed may be
+// applied again. The ids below last, the limit of the block before, are removed already. A search
+// among them would be slow, because Pebble would step over all their tombstones.
 func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(last, nil), UpperBound: expiryKey(limit, nil)})
 	if err != nil {
@@ -173,8 +174,8 @@ type local struct {
 }
 
 // Commit applies the sealed block: rec is its BlockCommitted, durable in the event log at index.
-// The node-local values go into the same atomic batch. Errors: errNotStaged when rec is not of the
-// sealed block.
+// The node-local values go into the same atomic batch. Commit returns errNotStaged if rec is not
+// the record of the sealed block.
 func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -212,9 +213,9 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) err
 }
 
 // Redo applies a BlockCommitted of the event log without executing anything. A record at or below
-// the applied index changes nothing. Errors: ErrChain and errHeight if the record is not the next
-// one, and ErrAppHash if it does not lead to the app hash in it: then the state does not come from
-// this log, or the log is of another chain. A block that was staged is dropped.
+// the applied index changes nothing. A block that was staged is dropped. Errors: ErrChain and
+// errHeight if the record is not the next one, and ErrAppHash if it does not lead to the app hash
+// in it. In the last case the state does not come from this log, or the log is of another chain.
 func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -299,9 +300,9 @@ func (d *DB) apply(index uint64, o *outcome, local []local) error {
 }
 
 // setKeys writes the latest values, and moves those that they replace to the older ones. It returns
-// which of these no read at or after this height needs: the values replaced, and a deletion, which
-// reads as a key that never was. Like setIDs it goes through each space in order, because
-// a memtable takes that in fastest.
+// the list of the older entries that no read at or after this height needs. These are the replaced
+// values, and each deletion, because a key without an entry reads the same. Like setIDs, it goes
+// through each space in key order, which is the fastest for a memtable.
 func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 	slices.SortFunc(writes, func(x, y write) int { return bytes.Compare(x.Key, y.Key) })
 	var key, value []byte
@@ -336,7 +337,8 @@ func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 	return superseded
 }
 
-// setIDs forgets the expired ids and then remembers the new ones: an id may be both.
+// setIDs removes the expired ids and then adds the new ones. The order matters, because an id may
+// be both.
 func setIDs(b *pebble.Batch, o *outcome) error {
 	for _, e := range o.deaths {
 		b.Delete(e, nil)

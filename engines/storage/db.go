@@ -50,9 +50,9 @@ type Options struct {
 
 	recent recentLimits // zero: defaultRecent
 
-	// OnFatal is called once, with the error after which Pebble cannot be stopped in order: Pebble
-	// could not write its manifest and still holds its locks. OnFatal must end the process; nil
-	// means panic. Nothing is lost, because the event log has it.
+	// OnFatal is called once, when Pebble can neither continue nor be stopped in order: it could
+	// not write its manifest and still holds its locks. The error says why. OnFatal must end the
+	// process; if it is nil, the DB panics. Nothing is lost, because the event log has all commits.
 	OnFatal func(error)
 }
 
@@ -69,8 +69,9 @@ const (
 )
 
 // DB is the replicated state. Its methods are safe for concurrent use. The methods that read
-// committed data (State, Get, Result, Block, Reader, locals) take no lock that a commit holds; all
-// others run one at a time. No method may be called after Close. In a node, the lease ensures that.
+// committed data (State, Get, Result, Block, GetLocal, and those of a Reader) and PutLocal take no
+// lock that a commit holds. The methods that stage, commit, flush or prune run one at a time. No
+// method may be called after Close. In a node, the lease ensures that.
 type DB struct {
 	dir  string
 	o    Options
@@ -152,8 +153,8 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	return d, nil
 }
 
-// openError classifies an error of pebble.Open. It separates a state with damaged files from a disk
-// that is full or failing.
+// openError returns an error of pebble.Open with its class: ErrNone, or ErrDamaged for damaged
+// files. The error of a disk that is full or failing stays as it is.
 func openError(err error) error {
 	if errors.Is(err, pebble.ErrDBDoesNotExist) {
 		return fmt.Errorf("%w: %w", ErrNone, err)
@@ -327,8 +328,8 @@ func (d *DB) load() error {
 	return nil
 }
 
-// Close flushes what is committed and closes the state. If the DB has failed, Close does not flush,
-// and it drops Pebble's own error, which would add nothing to Err.
+// Close flushes what is committed and closes the state. After a failure of the DB it does not
+// flush, and it drops the error of closing Pebble, because Err has the cause.
 func (d *DB) Close() error {
 	d.unpin()
 	d.mu.Lock()
@@ -366,8 +367,8 @@ func (d *DB) get(key []byte) (value []byte, found bool, err error) {
 }
 
 // lookup calls found for each of the keys that exists, with its index in keys and its value. The
-// memory of the value is valid only during the call. One iterator that visits the keys in order
-// costs half as much as single reads.
+// memory of the value is valid only during the call. lookup visits the keys in order with one
+// iterator, which costs half as much as single reads.
 func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error {
 	if len(keys) == 0 {
 		return nil

@@ -1,12 +1,13 @@
 // Package storage holds the replicated state of a node: every key with its versions (MVCC), the ids
 // of applied transactions until they expire, and the app hash that commits to both.
 //
-// It has two layers. [DB] is the state itself, a plain type that needs no engine runtime: tools and
-// tests use it directly. The engine ([Child], [Client]) puts it behind a mailbox and a lease.
+// The package has two layers. [DB] is the state, a plain type that needs no engine runtime, so
+// tools and tests use it directly. The engine ([Child], [Client]) puts it behind a mailbox and a
+// lease.
 //
 // # Truth
 //
-// The event log is truth and the state is its redo. A commit takes a BlockCommitted that is durable
+// The event log decides, and the state follows it. A commit takes a BlockCommitted that is durable
 // in the log already and applies it in one atomic batch together with "applied = index of that
 // record". The batch is not synced and there is no write-ahead log beneath it (docs/adr/0022): a
 // crash takes the state back to the last flush, which is a block boundary, and [DB.Redo] brings it
@@ -17,7 +18,7 @@
 //
 //   - Get, Result and Block return only committed data, nothing staged.
 //   - Refusals and the app hash depend only on the block and the committed state, so they are the
-//     same on every node (I2, I3).
+//     same on every node (I2 and I3 in docs/architecture.md).
 //   - Redo recomputes the app hash and refuses a record that does not lead to the app hash in it
 //     (I4).
 //   - A failure that Pebble reports (disk full, EIO, a bad checksum) is sticky: the DB returns

@@ -16,8 +16,9 @@ const Name = "storage"
 
 // Config configures the engine.
 type Config struct {
-	// Lease opens the state. It outlives the incarnations, so that a replaced one can neither read
-	// nor write, and its successor can open the state (I5).
+	// Lease opens the state. It outlives the engine's incarnations. A replaced incarnation loses
+	// its grant, so it can neither read nor write, and its successor can open the state (I5 in
+	// docs/architecture.md).
 	Lease *supervisor.Lease[*DB]
 }
 
@@ -35,10 +36,10 @@ type engine struct {
 	Config
 	grant *grant
 
-	// reads and seals hold the callers that wait for earlier versions to finish. Begin fails them,
-	// because their block is gone.
+	// reads and seals hold the callers that wait for earlier versions of the staged block to
+	// finish. When Begin stages another block, these calls fail.
 	reads map[uint32][]waiting // by place in the block
-	turn  uint32               // the first place whose versions before may not have finished
+	turn  uint32               // the first place for which earlier versions may not have finished
 	seals []engines.From[chain.Staged]
 }
 
@@ -47,7 +48,8 @@ type waiting struct {
 	from engines.From[value]
 }
 
-// The messages of storage. Reads of committed state do not pass through the mailbox: see Client.
+// The messages of storage. Reads of committed state are not among them, because Client reads
+// without the mailbox.
 type (
 	use        struct{}
 	startChain struct {
@@ -189,8 +191,10 @@ func (e *engine) read(_ context.Context, q read, from engines.From[value]) error
 	return fatal(err)
 }
 
-// finish ends the incarnation on an error: a result that does not fit means that a worker or the
-// pool is out of step. A result for a block that is no longer staged is late, and finish drops it.
+// finish hands the writes and the result of one version to the DB, and then serves the calls that
+// waited for it. An error ends the incarnation: a result that does not fit means that a worker or
+// the pool is out of step. But a result for a block that is no longer staged is only late, and
+// finish drops it.
 func (e *engine) finish(ctx context.Context, m finish) error {
 	var turn uint32
 	var all bool

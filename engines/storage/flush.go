@@ -23,7 +23,7 @@ func (d *DB) Flush() (durableApplied uint64, err error) {
 	return d.durableApplied()
 }
 
-// askFlush starts a flush in the background.
+// askFlush starts a flush in the background. done is closed when the flush ends.
 func (d *DB) askFlush() (done <-chan struct{}, err error) {
 	if err := d.Err(); err != nil {
 		return nil, err

@@ -17,8 +17,8 @@ type Pinned struct {
 	s  *Reader // nil: closed
 }
 
-// Pin pins the committed state of this moment. It costs next to nothing, but as long as the pin is
-// held, Pebble cannot drop overwritten values. The caller must close it.
+// Pin pins the committed state of this moment. It is cheap to make, but as long as the pin is held,
+// Pebble cannot drop overwritten values. The caller must close it.
 func (d *DB) Pin() (*Pinned, error) {
 	s, err := d.reader()
 	if err != nil {
@@ -50,7 +50,8 @@ func (p *Pinned) ChainID() string { return p.at.ChainID }
 // AppHash returns the app hash at Height.
 func (p *Pinned) AppHash() []byte { return p.at.AppHash }
 
-// Clock returns the latest block time ever committed. Ids that expired by it are forgotten.
+// Clock returns the latest block time ever committed. Ids whose valid_until is before it are
+// forgotten.
 func (p *Pinned) Clock() time.Time { return time.Unix(0, p.at.ClockNs) }
 
 // Size returns the number of latest keys and the number of applied ids.
@@ -67,7 +68,7 @@ func (p *Pinned) Read(f func(*Reader) error) error {
 	return f(p.s)
 }
 
-// Close releases the state. Closing it again does nothing.
+// Close releases the pinned state. Closing it again does nothing.
 func (p *Pinned) Close() error {
 	p.d.pinning.Lock()
 	delete(p.d.pins, p)

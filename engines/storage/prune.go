@@ -23,8 +23,8 @@ func decodePlace(b []byte) (place, error) {
 // pruneChunk is the approximate number of deletions in one batch.
 const pruneChunk = 4096
 
-// Prune removes everything that only reads below height in the current period need: older versions
-// of keys and block entries, including those of earlier periods. Reads below height are refused as
+// Prune removes the older versions of keys and the block entries that only reads below height in
+// the current period need, including those of earlier periods. Reads below height are refused as
 // soon as Prune starts. Prune costs O(removed) and works beside commits. If it is interrupted, the
 // next call completes the work. It does not touch the latest state, so the app hash stays the same.
 // It returns ErrNotCommitted if height is not committed yet.
@@ -56,8 +56,9 @@ func (d *DB) pruneSome(ctx context.Context, height uint64, limit int) (removed i
 	return limit - work.left, work.left > 0, err
 }
 
-// markPruned makes reads below height fail. The mark is durable before anything that those reads
-// need is removed, because Pebble keeps the order of batches.
+// markPruned makes reads below height fail, and returns the place below which they fail from now
+// on. Pebble keeps the order of batches, so the mark is durable before the removal of any entry
+// that those reads need.
 func (d *DB) markPruned(height uint64) (place, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -114,8 +115,8 @@ func (w *pruneWork) blocks(from, to place) (place, error) {
 }
 
 // entries deletes the entries of a space by height, from one place up to another. For each entry it
-// calls with, which adds the deletions of what that entry lists. It returns the place where it
-// stopped.
+// calls with, which adds the deletions of the older entries that it lists. It returns the place
+// where it stopped.
 func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Batch, value []byte) error) (
 	place, error) {
 	d := w.d

@@ -60,8 +60,9 @@ func (p *published) readable(height uint64) error {
 	return nil
 }
 
-// readAt returns the newest value not after v. It needs no snapshot: a commit in between only moves
-// values that are not after v from the latest to the older ones, and readAt looks in that order.
+// readAt returns the newest value of key that is not after v. It needs no snapshot: a commit in
+// between moves such a value only from the latest entries to the older ones, and readAt looks in
+// that order.
 func (d *DB) readAt(key []byte, v chain.Version) (value []byte, found bool, err error) {
 	b, found, err := d.get(latestKey(key))
 	if err != nil {
@@ -144,8 +145,8 @@ func decodeResult(id chain.TxID, b []byte) (*logv1.TxResult, error) {
 	return r, nil
 }
 
-// Results is Result for many ids. It returns one entry for each id, which is nil if there is no
-// result.
+// Results returns one entry for each id: the result of its transaction as from Result, or nil if
+// there is none.
 func (d *DB) Results(ids []chain.TxID) ([]*logv1.TxResult, error) {
 	rs := make([]*logv1.TxResult, len(ids))
 	for i, id := range ids {
@@ -192,7 +193,7 @@ func (d *DB) PutLocal(name string, value []byte) error {
 	return d.commit(b, "setting node-local "+name)
 }
 
-// GetLocal returns a node-local value.
+// GetLocal returns a value that PutLocal set.
 func (d *DB) GetLocal(name string) (value []byte, found bool, err error) {
 	if err := d.Err(); err != nil {
 		return nil, false, err
@@ -200,7 +201,7 @@ func (d *DB) GetLocal(name string) (value []byte, found bool, err error) {
 	return d.get(localKey(name))
 }
 
-// Stat holds figures about the state.
+// Stat holds figures about the state at one moment.
 type Stat struct {
 	Applied        uint64 // log index
 	DurableApplied uint64

@@ -13,8 +13,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Reader reads the committed state at one height, for as long as it is held, while commits
-// continue. Only one goroutine may use it at a time, and it must be closed.
+// Reader reads the committed state as it was when the Reader was made, while commits continue. Only
+// one goroutine may use it at a time, and it must be closed.
 type Reader struct {
 	d    *DB
 	snap *pebble.Snapshot
@@ -37,7 +37,7 @@ func (s *Reader) State() chain.State { return s.now.state() }
 // Close releases the reader.
 func (s *Reader) Close() error { return s.snap.Close() }
 
-// Entry is a latest key.
+// Entry is a key with its latest value.
 type Entry struct {
 	Key     []byte
 	Value   []byte
@@ -96,8 +96,8 @@ func (s *Reader) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 	}
 }
 
-// scan calls entry for each key from from up to to, until entry returns false. It passes an error
-// of Pebble to failed.
+// scan calls entry for each key at or after from and before to, until entry returns false. It
+// passes an error of Pebble to failed.
 func (s *Reader) scan(from, to []byte, entry func(key, value []byte) bool, failed func(error)) {
 	it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {

@@ -13,18 +13,18 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// recent knows, for most ids that were never applied, that they were not. It spares a lookup in
-// Pebble, whose memtable is slow to find an id absent. It errs on one side only: it never denies an
-// id that is remembered.
+// recent knows, for most ids that were never applied, that they were not. So it saves a lookup in
+// Pebble, whose memtable is slow to find that an id is absent. When recent says that an id is not
+// in the state, this is certain.
 //
 // It holds the ids that were applied since the state was opened, in a sequence of Bloom filters. A
-// filter is dropped when all its ids have expired, or earlier if there are too many. recent does
-// not know ids that were applied before the open, or that were in a filter that was dropped early.
-// But it knows until when the last of those is remembered, and denies nothing before that time. So
-// nothing has to be read at the open, and after one window at the latest a restarted state is as
-// fast as before.
+// filter is dropped when all its ids have expired, or earlier if there are too many filters. recent
+// does not know ids that were applied before the open, or that were in a filter that was dropped
+// early. But it knows the latest valid_until among them, and until that time it excludes no id. So
+// the open does not have to read the ids, and after one window at the latest a restarted state is
+// as fast as before.
 //
-// Commits change it, one at a time; readers load a picture of it and take no lock.
+// Commits change it, one at a time; readers load an immutable list of the filters and take no lock.
 type recent struct {
 	limits recentLimits
 	now    atomic.Pointer[remembered]
@@ -34,18 +34,18 @@ type recent struct {
 // filters.
 type recentLimits struct{ first, largest, filters int }
 
-// By default a node with little to do spends 8 KiB, and one that applies 10,000 transactions per
-// second, with a window of 10 minutes, 14 MiB; none more than 32 MiB.
+// With these limits, a node with little to do spends 8 KiB, one that applies 10,000 transactions
+// per second with a window of 10 minutes spends 14 MiB, and no node more than 32 MiB.
 var defaultRecent = recentLimits{first: 1 << 12, largest: 1 << 20, filters: 16}
 
-// remembered is one picture of recent. Of its filters, only the last still changes.
+// remembered is the list of filters at one moment. Of these, only the last still changes.
 type remembered struct {
 	unknown int64 // the latest valid_until, in ms, of ids that are in no filter; math.MinInt64 if there are none
 	filters []*filter
 }
 
-// loadRecent reads until when the last id is remembered. It skips the ids that expired by the
-// clock, of which only tombstones are left.
+// loadRecent prepares d.recent at the open. It reads the latest valid_until of the ids in the
+// state. It skips the ids that have expired by the clock, of which only tombstones are left.
 func (d *DB) loadRecent(clockNs int64) error {
 	d.recent.limits = d.o.recent
 	if d.o.recent == (recentLimits{}) {
@@ -63,7 +63,7 @@ func (d *DB) loadRecent(clockNs int64) error {
 
 	if it.Last() {
 		if r.unknown, _, _, err = decodeExpiry(it.Key(), it.Value()); err != nil {
-			r.unknown = math.MaxInt64 // reporting the damage is left to others; nothing is denied
+			r.unknown = math.MaxInt64 // no id is excluded; a verification reports the damage
 		}
 	}
 
@@ -76,13 +76,14 @@ func (d *DB) loadRecent(clockNs int64) error {
 	return nil
 }
 
-// mayHave reports whether id may be remembered; false is certain.
+// mayHave reports whether the state may have id. If it returns false, the state certainly has not.
 func (d *DB) mayHave(id chain.TxID) bool {
 	r := d.recent.now.Load() // before the clock: what has expired by it may have left the filters
 	return r.mayHave(id, ceilMs(d.published.Load().ClockNs))
 }
 
-// mayHave is for ids whose valid_until is not below limit; the others are forgotten.
+// mayHave reports whether one of the filters, or the ids that are in none, may include id. It
+// ignores ids whose valid_until is below limit, because they are forgotten.
 func (r *remembered) mayHave(id chain.TxID, limit int64) bool {
 	if r.unknown >= limit {
 		return true
@@ -97,8 +98,8 @@ func (r *remembered) mayHave(id chain.TxID, limit int64) bool {
 	return false
 }
 
-// add takes in the ids that a commit is about to write. It runs before the commit, so that no
-// reader finds an id in the state that is denied here.
+// add adds the ids that a commit is about to write. It runs before the commit, so that no reader
+// finds an id in the state that mayHave excludes.
 func (r *recent) add(births []birth) {
 	if len(births) == 0 {
 		return
@@ -120,7 +121,7 @@ func (r *recent) add(births []birth) {
 	r.now.Store(&now)
 }
 
-// grow begins another filter.
+// grow adds a filter to now and returns it. If there are then too many, it drops the oldest.
 func (r *recent) grow(now *remembered, last *filter) *filter {
 	size := r.limits.first
 	if last != nil {
@@ -148,14 +149,13 @@ func (r *recent) drop(limit int64) {
 }
 
 // filter is a Bloom filter in blocks of a cache line: the id, which is a hash, chooses a block and
-// 6 of its 512 bits. With 16 bits for each id it takes about one absent id of 800 for one that is
-// there.
+// 6 of its 512 bits. With 16 bits for each id, it reports about one absent id of 800 as present.
 type filter struct {
 	blocks [][8]atomic.Uint64
-	size   int // ids that it is made for
+	size   int // the number of ids that it is made for
 
-	room  int   // the committer's
-	until int64 // the committer's: the latest valid_until of its ids
+	room  int   // how many more ids it takes; only a commit uses it
+	until int64 // the latest valid_until of its ids; only a commit uses it
 }
 
 const (

@@ -17,9 +17,9 @@ import (
 type staging struct {
 	block chain.Block
 	slots []slot
-	next  int // every slot before it is done, and its changes are in newest
+	next  int // every slot before this one is done, and the changes there are in newest
 
-	used   int                      // of chain.MaxOutcomeBytes
+	used   int                      // the bytes used of chain.MaxOutcomeBytes
 	newest map[string]*logv1.Change // what the block wrote last, by key
 	base   map[string]latest        // what was committed, for the keys that were read or written
 
@@ -40,13 +40,13 @@ type slot struct {
 // alone, so the same block gets the same refusals however often it is delivered:
 //
 //	CODE_LIMIT      longer than max_tx_bytes
-//	CODE_MALFORMED  chain.DecodeTx does not read it
+//	CODE_MALFORMED  chain.DecodeTx cannot read it
 //	CODE_EXPIRED    valid_until is before the block time
-//	CODE_TOO_EARLY  valid_until is further ahead of it than the window
+//	CODE_TOO_EARLY  valid_until is later than the block time plus the window
 //	CODE_REPEATED   the id was applied before, or stands earlier in this block
 //
-// If the block's time is not later than that of every committed block, the latest of their times
-// counts, because ids are forgotten by it. Errors: ErrChain, errHeight.
+// The block time here is b's own, or the latest time of a committed block if that is later, because
+// ids are forgotten by that time. Errors: ErrChain, errHeight.
 func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,7 +124,7 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 	err := d.lookup(keys, func(k int, value []byte) error {
 		slot := &s.slots[at[k]]
 		r, err := decodeResult(slot.id, value)
-		// One whose time has passed is as good as forgotten: committing this block removes it.
+		// An id whose time has passed counts as forgotten: committing this block removes it.
 		if err == nil && r.ValidUntilMs >= g.expired {
 			again[slot.id] = fmt.Sprintf("applied before, at %v", chain.VersionFromProto(r.Version))
 		}
@@ -144,11 +144,11 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 	return nil
 }
 
-// gate decides which transactions of a block are executed, as far as that can be decided without
-// looking at what was applied before.
+// gate decides which transactions of a block are refused, as far as it can without looking at the
+// transactions that were applied before.
 type gate struct {
 	maxBytes          uint64
-	expired, tooEarly int64 // valid_until in ms: below the one, above the other
+	expired, tooEarly int64 // valid_until in ms is expired below the one, too early above the other
 }
 
 func newGate(now *published, block time.Time) gate {
@@ -194,7 +194,8 @@ func (s *staging) version(i int) chain.Version {
 	return chain.Version{Period: s.block.Period, Height: s.block.Height, Index: uint32(i)}
 }
 
-// at returns the slot of a version.
+// at returns the staged block and the slot of a version. The error is errNotStaged for a version
+// that is not being executed.
 func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	if err := d.Err(); err != nil {
 		return nil, nil, err
@@ -215,10 +216,10 @@ func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	return s, &s.slots[v.Index], nil
 }
 
-// Read returns the value of key as of just before v: what earlier versions of the staged block
-// wrote, else what is committed. The error is errNotReady while earlier versions have not finished
-// (see nextTurn), and errNotStaged for a version that is not being executed. The caller must not
-// modify the value.
+// Read returns the value of key as of just before v: the last write of an earlier version of the
+// staged block, or else the committed value. The error is errNotReady while earlier versions have
+// not finished (see nextTurn), and errNotStaged for a version that is not being executed. The
+// caller must not modify the value.
 func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -238,7 +239,7 @@ func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err er
 	return old.value, old.found, err
 }
 
-// committed returns the latest committed value of key, remembered in cache.
+// committed returns the latest committed value of key. It keeps the value in cache.
 func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 	if l, ok := cache[string(key)]; ok {
 		return l, nil
@@ -261,12 +262,12 @@ func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 	return l, nil
 }
 
-// Finish takes the writes of the transaction at v, in order, and its result. They take effect in
-// their turn: what arrives before earlier versions have finished is held. If the block then has no
-// room for the transaction (chain.MaxOutcomeBytes), its result is CODE_LIMIT. Id, version and
-// valid_until of the stored result are the DB's own; its text is cut at chain.MaxResultLogBytes.
-// Errors: errNotStaged, also for a second Finish of a version. The caller must not modify the
-// messages afterwards.
+// Finish takes the writes of the transaction at v, in order, and its result. They are held until
+// all earlier versions have finished, and take effect then. If the block has no room left for the
+// transaction at that time (chain.MaxOutcomeBytes), its result is CODE_LIMIT. The DB sets the id,
+// the version and valid_until of the stored result, and cuts its text at chain.MaxResultLogBytes.
+// The error is errNotStaged for a version that is not being executed, or that has finished before.
+// The caller must not modify the messages afterwards.
 func (d *DB) Finish(v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -312,7 +313,8 @@ func checkFinish(v chain.Version, id chain.TxID, changes []*logv1.Change, r *log
 	return nil
 }
 
-// advance lets the slots whose turn it is take effect.
+// advance makes each finished slot take effect, in order, up to the first one that has not
+// finished.
 func (s *staging) advance() {
 	for ; s.next < len(s.slots) && s.slots[s.next].result != nil; s.next++ {
 		slot := &s.slots[s.next]
@@ -323,8 +325,8 @@ func (s *staging) advance() {
 	}
 }
 
-// account gives a slot its part of the block's outcome, or fails its transaction if not enough is
-// left. It follows the order of the block, so all nodes fail the same transactions.
+// account reserves room for a slot in the block's outcome, or fails its transaction if not enough
+// is left. It follows the order of the block, so all nodes fail the same transactions.
 func (s *staging) account(slot *slot) {
 	n := len(slot.result.Data)
 	for _, c := range slot.changes {
@@ -352,8 +354,8 @@ func clipLog(text string) string {
 
 const clipped = "…"
 
-// nextTurn returns the place in the staged block whose turn it is: reads at or before it can be
-// answered. If it is the number of transactions, all have finished and Seal may be called. ok is
+// nextTurn returns the first place in the staged block that has not finished, so that reads at or
+// before it can be answered. all is set if every place has finished and Seal may be called. ok is
 // false if no block is staged.
 func (d *DB) nextTurn() (turn uint32, all, ok bool) {
 	d.mu.Lock()
@@ -364,8 +366,8 @@ func (d *DB) nextTurn() (turn uint32, all, ok bool) {
 	return uint32(d.staged.next), d.staged.next == len(d.staged.slots), true
 }
 
-// Seal computes the outcome of the staged block once every version has finished. Before that it
-// returns errNotReady, and errNotStaged if no block is staged. Sealing again returns the same.
+// Seal returns the outcome of the staged block. It returns errNotReady if a version has not
+// finished, and errNotStaged if no block is staged. Sealing again returns the same outcome.
 func (d *DB) Seal() (chain.Staged, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

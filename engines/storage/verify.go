@@ -11,11 +11,11 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
-// VerifyScan reads the whole latest state and recomputes the app hash (I3). It returns nil if
-// everything agrees. Otherwise it returns an error of class ErrDamaged that names the differences:
-// invalid entries, by key or id, and whether keys or ids were lost, added or altered. progress,
-// which may be nil, is called from time to time with the number of leaves that are done and their
-// total. VerifyScan works on a snapshot, beside commits.
+// VerifyScan reads the whole latest state and recomputes the app hash (I3 in docs/architecture.md).
+// It returns nil if it finds no damage. Otherwise it returns an error of class ErrDamaged that
+// names the differences: invalid entries, by key or id, and whether keys or ids were lost, added or
+// altered. progress, which may be nil, is called from time to time with the number of leaves that
+// are done and their total. VerifyScan works on a snapshot, beside commits.
 func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) error {
 	s, err := d.reader()
 	if err != nil {
@@ -77,7 +77,7 @@ func (v *verifier) step() error {
 	return nil
 }
 
-// last returns the newest version that the state can hold.
+// last returns the newest version that an entry of the state can have.
 func (v *verifier) last() chain.Version {
 	return chain.Version{Period: v.now.Period, Height: v.now.Height, Index: math.MaxUint32}
 }

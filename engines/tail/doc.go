@@ -1,9 +1,9 @@
 // Package tail reads the event log from a cursor: first the existing records, and then each new
 // record as soon as it is durable.
 //
-// The log is truth and the bus is notification. A Tail reads every record from the log; news on the
-// bus only says that there is something to read. Followers, streams of events and sinks are built
-// on a Tail.
+// The log decides what is true, and the bus only notifies. A Tail reads every record from the log;
+// an event on the bus says that there is a record to read. Followers, streams of events and sinks
+// are built on a Tail.
 //
 // # Guarantees
 //

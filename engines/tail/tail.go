@@ -18,11 +18,13 @@ var (
 	// ErrNoRecord means that the event log no longer has the record.
 	ErrNoRecord = errors.New("no such record")
 
-	// ErrBeyond means that the cursor does not come from this log.
+	// ErrBeyond means that the cursor lies after the last record, so it does not come from this
+	// log.
 	ErrBeyond = errors.New("cursor lies beyond the log's end")
 )
 
-// Final reports whether err stays, however long the caller waits: records are missing or damaged.
+// Final reports whether err is permanent, because records are missing or damaged. Waiting does not
+// help then.
 func Final(err error) bool {
 	return errors.Is(err, ErrNoRecord) || errors.Is(err, ErrBeyond) || errors.Is(err, eventlog.ErrCorrupt)
 }
@@ -113,8 +115,9 @@ type Tail struct {
 // New returns a Tail that has not opened the log yet.
 func New(o Options) *Tail { return &Tail{Options: o, at: o.After} }
 
-// Open opens the log at the cursor. It tries once, and does not wait for a log that is down. Next
-// opens the log itself when needed; call Open to see the error, or At, before the first Next.
+// Open opens the log at the cursor. It tries once, and does not wait for a log that is down. A
+// caller need not call it, because Next opens the log itself; Open is for a caller that wants the
+// error, or At, before the first Next.
 func (t *Tail) Open(ctx context.Context) error {
 	if t.cur != nil {
 		return nil
@@ -166,8 +169,8 @@ func (t *Tail) Open(ctx context.Context) error {
 	}
 }
 
-// readable returns the index of the newest record that a reader can have. A segment shows a record
-// just before the log calls it durable.
+// readable returns the index of the newest record that a reader can have. A segment may show a
+// record just before the log calls it durable, so the index may be higher than the durable one.
 func readable(st eventlog.Stat) uint64 {
 	end := st.Durable
 	for _, s := range st.Segments {
@@ -178,7 +181,8 @@ func readable(st eventlog.Stat) uint64 {
 
 func gone(at uint64, err error) error { return fmt.Errorf("%w: %d: %w", ErrNoRecord, at+1, err) }
 
-// hold registers the retainer with a log that is about to be read from the record after at.
+// hold registers the Tail's retainer with a log that the Tail is about to read, from the record
+// after at.
 func (t *Tail) hold(ctx context.Context, log Log, at uint64) error {
 	if t.Retainer == "" {
 		return nil
@@ -216,7 +220,7 @@ func (t *Tail) Checkpoint(index uint64) {
 	}
 }
 
-// At returns the cursor: the index up to which all records were returned or left out.
+// At returns the cursor: the index up to which Next has returned or left out all records.
 func (t *Tail) At() uint64 { return t.at }
 
 // End returns the index of the newest durable record when the Tail last opened the log.
@@ -224,9 +228,9 @@ func (t *Tail) End() uint64 { return t.end }
 
 // Next returns the next record, and waits until there is one. Between records it returns marks. A
 // mark gives the place where the Tail begins (unless Open has found it), or the current place after
-// MarkEach records were left out in a row or after everything durable was read. Next returns an
-// error for which Final holds, the cause of ctx, or, with EndWithLog, the error of the log. It may
-// be called again after an error.
+// MarkEach records were left out in a row or after all durable records were read. The error of Next
+// is one for which Final holds, the cause of ctx, or, with EndWithLog, the error of the log. Next
+// may be called again after an error.
 func (t *Tail) Next(ctx context.Context) (Item, error) {
 	for {
 		if ctx.Err() != nil {
@@ -294,8 +298,8 @@ func (t *Tail) read(ctx context.Context) (e eventlog.Entry, ok bool, err error) 
 	return e, err == nil, err
 }
 
-// lost closes the log after an error, and waits until another attempt may succeed. It returns the
-// error if no attempt will.
+// lost closes the log after an error, and waits until another attempt may succeed. If none will
+// succeed, it returns the error.
 func (t *Tail) lost(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// view is what one execution sees of the state. It belongs to the goroutine of its worker.
+// view is the chain.View of one execution. It belongs to the goroutine of its worker.
 type view struct {
 	ctx     context.Context
 	id      chain.TxID
@@ -33,14 +33,15 @@ type view struct {
 	ops    uint64
 	steps  uint64
 
-	limit    error // the first limit that was passed: the transaction fails, whatever Execute makes of it
-	poisoned error // what the view met that is not deterministic: the worker crashes
+	limit    error // the first limit that was passed; it fails the transaction in any case
+	poisoned error // a failure that other nodes need not have, after which the worker crashes
 }
 
 // errReading poisons a view whose read did not return.
 var errReading = errors.New("cut off in a read")
 
-// wait blocks until the order has given this transaction its place.
+// wait blocks until the order has given this transaction its place. It returns an error, and
+// poisons the view, if the transaction will have none.
 func (v *view) wait() error {
 	if v.placed {
 		return nil
@@ -65,21 +66,21 @@ func (v *view) wait() error {
 			return v.poison(context.Cause(v.ctx))
 
 		case f := <-faults:
-			v.poisoned = fmt.Errorf("fault %q was injected", f.Name) // a panic of f's is no result
+			v.poisoned = fmt.Errorf("fault %q was injected", f.Name) // a panic of f is no result
 			f.Do(v.ctx)
 			v.poisoned = nil
 		}
 	}
 }
 
-// enter marks that the backend's code runs from here on.
+// enter marks the transaction as one whose backend code is running.
 func (v *view) enter() {
 	if v.marks != nil {
 		v.mark, v.running = v.marks.Enter(v.ctx, v.id, v.placed), true
 	}
 }
 
-// leave takes the mark back, if there is one.
+// leave removes the mark, if there is one.
 func (v *view) leave() {
 	if v.running {
 		v.running = false
@@ -87,8 +88,8 @@ func (v *view) leave() {
 	}
 }
 
-// outside takes the mark back while the backend's code waits for something, and what it returns
-// sets it again.
+// outside removes the mark while the backend's code waits. The function that it returns sets the
+// mark again.
 func (v *view) outside() (inside func()) {
 	if !v.running {
 		return func() {}
@@ -149,7 +150,7 @@ func (v *view) Get(key []byte) ([]byte, bool, error) {
 		return nil, false, err
 	}
 
-	v.poisoned = errReading // the call takes faults too, and a panic of theirs is no result
+	v.poisoned = errReading // the read also runs injected faults, whose panic is not the result
 	value, found, err := v.read(key)
 	v.poisoned = nil
 	if err != nil {
@@ -222,7 +223,7 @@ func (v *view) Step(n uint64) error {
 	return nil
 }
 
-// isLimit reports whether err is one of the limits that hold on every chain.
+// isLimit reports whether err is the error of a limit that holds on every chain.
 func isLimit(err error) bool {
 	for _, l := range []error{chain.ErrTooManyOps, chain.ErrTooManySteps, chain.ErrKeyTooLong,
 		chain.ErrValueTooLong, chain.ErrResultTooBig} {

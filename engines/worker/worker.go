@@ -1,10 +1,12 @@
-// Package worker executes one transaction, once: up to its first read before it has a place in the
-// order, and on from there as soon as it has one.
+// Package worker executes one transaction, once. The execution may begin before the transaction has
+// a place in the order. It then waits for the place at its first read, and continues from there.
 //
-// Fail is not crash. Code that returns an error or panics deterministically has failed: that is the
-// transaction's result, the same on every node. A view that met anything else (the storage engine
-// gone, an injected fault, a stop) is poisoned; the worker then crashes without a result, and the
-// pool that monitors it takes the transaction core down with it, to be replayed.
+// A transaction that fails is not a crash. Code that returns an error or panics by itself has
+// failed: that is the transaction's result, the same on every node. Other failures need not happen
+// on other nodes: the end of the storage engine, an injected fault, a stop. They poison the view,
+// and the worker crashes without a result. The pool that watches it then ends too, and the
+// transaction core (the engines that log, order, execute and store) restarts and executes the
+// transaction again.
 package worker
 
 import (
@@ -18,7 +20,8 @@ import (
 
 // Store is what a worker needs of the storage engine.
 type Store interface {
-	// Read returns what all versions before v wrote, once they have.
+	// Read waits until all versions before v have finished, and returns the value of key that they
+	// left.
 	Read(ctx context.Context, v chain.Version, key []byte) (value []byte, found bool, err error)
 
 	// Finish hands in the writes of the transaction at v, and its result. They take effect after
@@ -29,11 +32,11 @@ type Store interface {
 // Marks notes which transactions run their backend's code, so that the next process can tell
 // whether that code ended this one.
 type Marks interface {
-	// Enter marks a transaction, at its place or ahead of it. It may wait for others to leave,
-	// until ctx ends.
+	// Enter marks a transaction as running, at its place (placed) or ahead of it. It may wait until
+	// other transactions have left or ctx ends.
 	Enter(ctx context.Context, id chain.TxID, placed bool) (mark uint64)
 
-	// Leave takes a mark back.
+	// Leave removes a mark.
 	Leave(mark uint64)
 }
 
@@ -45,7 +48,7 @@ type Worker struct {
 	Marks Marks // nil: no marks are kept
 }
 
-// errNoResult is in every exit of a worker that ended before it handed its result in.
+// errNoResult is wrapped in the error of each worker that ended before it handed in its result.
 var errNoResult = errors.New("worker ended without a result")
 
 // errWithdrawn: the transaction will never have a place (it expired), so there is nothing to do.
@@ -94,10 +97,10 @@ func (w Worker) finish(v *view, result *logv1.TxResult) error {
 	return nil
 }
 
-// execute runs the backend's code. A panic in it is the transaction's result, unless the view is
-// poisoned: then it is the worker's own, and goes on. Code that ends its goroutine with
-// runtime.Goexit is treated like a panic, but nothing brings the goroutine back, so the result is
-// handed in on its way out.
+// execute runs the backend's code and returns the transaction's result. If the view is not
+// poisoned, a panic becomes the result. If it is, the panic continues and the worker crashes.
+// runtime.Goexit in the backend is treated like a panic, but it cannot be stopped, so execute hands
+// in the result while the goroutine ends.
 func (w Worker) execute(v *view) (result *logv1.TxResult) {
 	if v.poisoned != nil {
 		return nil
@@ -118,7 +121,7 @@ func (w Worker) execute(v *view) (result *logv1.TxResult) {
 	defer func() {
 		v.leave()
 		if returned || v.poisoned != nil {
-			return // a poisoned view's panic or Goexit is the worker's: let it crash, with its stack
+			return // with a poisoned view, the worker crashes by this panic or Goexit
 		}
 
 		result = &logv1.TxResult{Code: logv1.Code_CODE_PANICKED}
@@ -129,7 +132,7 @@ func (w Worker) execute(v *view) (result *logv1.TxResult) {
 		}
 
 		result.Log = fmt.Sprintf("backend %s ended its goroutine", w.Tx.Backend)
-		w.finish(v, result) // the pool that gets no result sees the worker gone
+		w.finish(v, result) // on an error, the pool learns it from the worker's end
 	}()
 
 	if err := w.Backend.Check(w.Tx.Body); err != nil {

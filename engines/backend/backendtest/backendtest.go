@@ -33,7 +33,8 @@ type State struct {
 	Returned error  // the error that the backend returned, even if the view failed
 }
 
-// Execute runs the body, and keeps its writes if it succeeds.
+// Execute runs the body, and keeps its writes if it succeeds. It returns the backend's result and
+// error; the error of a failed view takes precedence.
 func (s *State) Execute(b chain.Backend, body []byte) ([]byte, error) {
 	s.Calls, s.Steps, s.Reads = 0, 0, 0
 	v := &view{state: s, keys: maps.Clone(s.Keys)}
@@ -61,7 +62,7 @@ type view struct {
 	failed error
 }
 
-// call counts a call and injects the fault.
+// call counts a call, and returns Fail from call number FailAt on.
 func (v *view) call() error {
 	v.state.Calls++
 	if v.state.FailAt > 0 && v.state.Calls >= v.state.FailAt {

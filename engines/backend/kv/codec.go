@@ -196,7 +196,7 @@ func requireFromProto(m *kvv1.Require) (Op, error) {
 	return Op{}, fmt.Errorf("require %s: no condition, want equals or presence", clip(m.Key))
 }
 
-// known refuses fields that this version does not know.
+// known returns an error if m has fields that this version does not know.
 func known(m proto.Message) error {
 	r := m.ProtoReflect()
 	u := r.GetUnknown()

@@ -81,14 +81,14 @@ func (backend) Execute(v chain.View, body []byte) ([]byte, error) {
 }
 
 // execution is one run of a body. It keeps the view's errors apart from the operations' own errors:
-// the first error of the view is final, whatever else is wrong.
+// once the view has failed, its error is the one that Execute returns.
 type execution struct {
 	view    chain.View
 	viewErr error
 	result  []byte
 }
 
-// get, put and step call the view and store its error.
+// get, put and step call the view. They store its error in viewErr.
 func (x *execution) get(key []byte) (value []byte, found bool) {
 	value, found, x.viewErr = x.view.Get(key)
 	return value, found

@@ -10,8 +10,8 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 )
 
-// conversation is the state of one connection. Commit makes the block final that FinalizeBlock
-// brought on the same connection.
+// conversation is the state of one connection. FinalizeBlock brings a block, and Commit on the same
+// connection makes that block final.
 type conversation struct {
 	app       *app
 	finalized *chain.Block

@@ -23,8 +23,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// app is the ABCI application: this node's transaction core as CometBFT sees it. All connections
-// share it.
+// app is the ABCI application: the transaction core of this node, as CometBFT calls it. All
+// connections share it.
 type app struct {
 	core     consensus.Core
 	home     string // of CometBFT
@@ -43,15 +43,14 @@ type app struct {
 	synced  atomic.Int64 // when a part of a snapshot last arrived, in Unix nanoseconds
 	follows atomic.Bool  // a block has arrived
 
-	agreeing atomic.Bool // the running process has asked for a proposal, or about one
+	agreeing atomic.Bool // the running process has asked for a proposal, or for a judgement of one
 }
 
 // pauseDown is the time between two calls to a core that is down.
 const pauseDown = 5 * time.Millisecond
 
-// whileDown repeats f as long as the engines that f needs are down. It waits for a restarting core
-// without a limit: either the core comes back, or its supervisor restarts the node, which ends ctx
-// (ADR 0050).
+// whileDown repeats f as long as the engines that f needs are down. It has no time limit: either
+// the restarting core comes back, or its supervisor restarts the node, which ends ctx (ADR 0050).
 func whileDown(ctx context.Context, f func() error) error {
 	for {
 		err := f()
@@ -72,7 +71,8 @@ func whileDown(ctx context.Context, f func() error) error {
 	}
 }
 
-// working notes that CometBFT's consensus waits for us, until the caller calls done.
+// working counts a request for whose answer CometBFT's consensus waits. It counts until the caller
+// calls done.
 func (a *app) working() (done func()) {
 	a.busy.Add(1)
 	return func() { a.busy.Add(-1) }
@@ -150,8 +150,8 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 	return &abci.ResponseInitChain{AppHash: s.AppHash}, nil
 }
 
-// genesis returns the record that starts the chain, made from the request. The limits are those of
-// the home. The request must agree with them.
+// genesis returns the record that starts the chain, made from the request. The limits in it are
+// those of the home. It returns an error if the request does not agree with them.
 func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	g := a.core.Genesis
 	if req.ChainId != g.ChainId {
@@ -184,7 +184,7 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	return rec, nil
 }
 
-// sameGenesis refuses a CometBFT home whose genesis initChain would refuse.
+// sameGenesis returns an error if initChain would refuse the genesis in the CometBFT home.
 func (a *app) sameGenesis() error {
 	theirs, err := comethome.ReadGenesis(a.home)
 	if err != nil {
@@ -198,8 +198,8 @@ func (a *app) sameGenesis() error {
 	return nil
 }
 
-// sameState refuses two app_states that differ as JSON. An imported chain may have none; the home
-// then has its own limits.
+// sameState returns an error for two app_states that differ as JSON. An imported chain may have
+// none; the home then has its own limits.
 func sameState(theirs, ours []byte) error {
 	if !comethome.CarriesState(theirs) || len(ours) == 0 {
 		return nil
@@ -257,7 +257,8 @@ func (a *app) finalizeBlock(ctx context.Context,
 	return resp, &b, nil
 }
 
-// codespace returns the origin of a code.
+// codespace returns the codespace of a code in an ABCI answer, which names the origin of the code:
+// "coppice", or "" for success.
 func codespace(c logv1.Code) string {
 	if c == logv1.Code_CODE_OK {
 		return ""
@@ -265,8 +266,8 @@ func codespace(c logv1.Code) string {
 	return "coppice"
 }
 
-// blockOf returns the block of a request. The block keeps the whole request beside its fields, but
-// without the transactions, which it has already.
+// blockOf returns the block of a request. The block's Request field holds the request as well, but
+// without the transactions, which the block has already.
 func blockOf(s chain.State, req *abci.RequestFinalizeBlock) (chain.Block, error) {
 	if req.Height <= 0 || req.Height == math.MaxInt64 {
 		return chain.Block{}, fmt.Errorf("%w: a block at height %d", wire.ErrFrame, req.Height)
@@ -298,7 +299,7 @@ func (a *app) order(ctx context.Context, b chain.Block) (chain.Staged, error) {
 
 // commit makes b final. It returns only when BlockCommitted is durable in the event log. If the
 // core has restarted since finalizeBlock, it finds b in its log and executes it again. If the log
-// has lost that record, commit orders b again. All of this may be repeated.
+// has lost that record, commit orders b again. Each of these steps may be repeated.
 func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, error) {
 	defer a.working()()
 
@@ -318,7 +319,7 @@ func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, 
 
 	a.note(s)
 	if a.core.StateSync != nil {
-		a.core.StateSync.Committed(ctx, s) // before the answer, because the next block changes the state to export
+		a.core.StateSync.Committed(ctx, s) // the next block would change the state to export
 	}
 
 	return &abci.ResponseCommit{RetainHeight: a.retainHeight(s)}, nil

@@ -8,8 +8,8 @@
 //	├── watchdog     restarts the process when the committed height stands still without a reason
 //	└── feed         hands the pool's transactions to CometBFT's mempool
 //
-// What the driver starts, and what it reads and writes, are packages of their own, which import
-// only to the left:
+// The driver uses the packages below, which do not import it. In this line, each package imports
+// only those to its left:
 //
 //	wire ← home ← child ← comet
 //
@@ -18,7 +18,7 @@
 //
 // # Guarantees
 //
-//   - The event log decides what is true. Info returns the last committed height and nothing else.
+//   - The event log decides what is true. Info returns the last committed height and its app hash.
 //     A height is committed if its BlockCommitted is durable, and only Commit makes one.
 //   - No request is answered with an ABCI exception, which would leave CometBFT alive and its
 //     consensus dead. A request that cannot be answered closes its connection. CometBFT then ends,
@@ -35,5 +35,5 @@
 //     the chain cannot go on, and the start says so.
 //   - A validator's key is in a file, as CometBFT has it: mode 0600, not encrypted.
 //
-// The facts about CometBFT that this rests on were measured on v0.40.0; docs/cometbft.md has them.
+// This package relies on facts about CometBFT that were measured on v0.40.0: docs/cometbft.md.
 package comet

@@ -21,18 +21,18 @@ import (
 
 // Driver is consensus by CometBFT.
 type Driver struct {
-	// Home is the CometBFT home, made by comethome.Init.
+	// Home is the CometBFT home, which comethome.Init has made.
 	Home string
 
 	// AppState is the home's own genesis in the form in which CometBFT's genesis carries it. nil
 	// stands for the genesis of the Core.
 	AppState []byte
 
-	// Command is a program that calls child.Run, and its arguments; the flags are appended. nil
+	// Command is a program that calls child.Run, and its arguments; Start appends the flags. nil
 	// stands for this program with child.Command.
 	Command []string
 
-	// Intensity limits the restarts of the four children.
+	// Intensity limits the restarts of the driver's four children.
 	Intensity supervisor.Intensity
 
 	// Retain is the lowest number of blocks that CometBFT keeps; 0 stands for all. Blocks after a
@@ -97,7 +97,7 @@ type tree struct {
 	timing    timing
 	stateSync bool // CometBFT takes a snapshot if it has no chain
 	dir       string
-	// These fields belong to the living incarnation. Earlier incarnations are gone before it
+	// These fields belong to the living incarnation. Earlier incarnations have ended before it
 	// starts, and the children that use the fields start after it.
 	server *server
 	app    *app
@@ -177,8 +177,8 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 	return t.server, nil
 }
 
-// frameOverhead is how many bytes a request may have in addition to twice the transactions of a
-// block: a commit, evidence, or a chunk of a snapshot.
+// frameOverhead is the number of bytes that a request may have beyond twice the transactions of a
+// block: for a commit, evidence, or a chunk of a snapshot.
 const frameOverhead = 20 << 20
 
 // startProcess starts a process of CometBFT with an endpoint of its own.
@@ -262,7 +262,7 @@ const (
 	streakFactor = 4
 )
 
-// delay notes a start at height, and returns how long that start must wait.
+// delay counts a start at height, and returns how long that start must wait.
 func (r *startStreak) delay(height uint64) time.Duration {
 	if height != r.height {
 		*r = startStreak{height: height}

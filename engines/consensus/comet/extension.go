@@ -31,8 +31,8 @@ func (a *app) extendVote(ctx context.Context, req *abci.RequestExtendVote) *abci
 	return &abci.ResponseExtendVote{VoteExtension: ext}
 }
 
-// verifyVoteExtension accepts every extension if there is no extender, because a refused vote is
-// lost to the consensus.
+// verifyVoteExtension returns the extender's judgement of another validator's extension. Without an
+// extender it accepts every extension, because a refused vote is lost to the consensus.
 func (a *app) verifyVoteExtension(ctx context.Context,
 	req *abci.RequestVerifyVoteExtension) *abci.ResponseVerifyVoteExtension {
 	ok := a.extender == nil
@@ -51,9 +51,9 @@ func (a *app) verifyVoteExtension(ctx context.Context,
 	return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_ACCEPT}
 }
 
-// ofExtensions returns the transactions that the extender makes of the votes for the previous
-// block, which is the block of s. It verifies each vote again, because CometBFT does not verify a
-// vote that arrives after its block was decided.
+// ofExtensions returns the transactions that the extender makes from the votes for the previous
+// block, which is the last one that s has. It verifies each vote again, because CometBFT does not
+// verify a vote that arrives after its block was decided.
 func (a *app) ofExtensions(ctx context.Context, s chain.State, req *abci.RequestPrepareProposal) (txs [][]byte) {
 	p, ok := a.extender.(consensus.Proposer)
 	if !ok {

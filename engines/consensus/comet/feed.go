@@ -22,9 +22,10 @@ const (
 )
 
 // feed passes the transactions that our pool has accepted to CometBFT's mempool, which spreads them
-// and wakes the consensus. feed begins anew with each incarnation of the process, which has
-// forgotten everything, and from time to time, because a mempool may forget transactions. CometBFT
-// drops a transaction that arrives twice. The pool no longer offers committed transactions.
+// and wakes the consensus. It begins again with the oldest transaction for each new process, which
+// starts with an empty mempool, and from time to time, because a mempool may forget transactions.
+// That costs little: CometBFT drops a transaction that arrives twice, and the pool no longer offers
+// committed ones.
 type feed struct {
 	pool consensus.Feed
 	rpc  rpc

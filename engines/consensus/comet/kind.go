@@ -63,12 +63,13 @@ type InitOptions struct {
 // Name returns "cometbft".
 func (Kind) Name() string { return Name }
 
-// ErrNoBackup refuses a backup. A backup has only the state, and a node of a CometBFT chain also
-// needs its CometBFT home.
+// ErrNoBackup is the error for a backup of a home with this kind. A backup has only the state, and
+// a node of a CometBFT chain also needs its CometBFT home.
 var ErrNoBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the " +
 	"node and copy the whole home instead, see docs/cometbft.md")
 
-// errNoSalvage refuses a salvage. The chain still has what a damaged log has lost.
+// errNoSalvage is the error for a salvage of the log of a home with this kind. It is not needed,
+// because the chain still has the blocks that a damaged log has lost.
 var errNoSalvage = errors.New("the log of a home with consensus cometbft is not salvaged: its peers have the " +
 	"chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
 	"makes a new home with its keys, which fetches it; see Damage in docs/cometbft.md before you do")
@@ -105,8 +106,8 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 	}
 }
 
-// Open returns the driver of a home. The genesis of the home's CometBFT must carry the genesis of
-// the home.
+// Open returns the driver of a home. It returns an error if the genesis of the home's CometBFT does
+// not carry the genesis of the home.
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	state, err := h.Genesis.AppState()
 	return Driver{
@@ -149,7 +150,8 @@ func initOptions(options any) (InitOptions, error) {
 	return o, nil
 }
 
-// Genesis returns the genesis of an imported chain, or of a chain to join.
+// Genesis returns the genesis of an imported chain or of a chain to join, or nil if the options
+// name neither.
 func (Kind) Genesis(chainID string, options any) (*chain.Genesis, error) {
 	o, err := initOptions(options)
 	if err != nil {
@@ -212,7 +214,7 @@ func (Kind) Init(h consensus.Home, options any) error {
 			VoteExtensionsHeight: o.VoteExtensionsHeight})
 }
 
-// Reset is not supported yet.
+// Reset returns an error, because it is not supported yet.
 func (Kind) Reset(consensus.Home) error {
 	return fmt.Errorf("reset of a home with consensus %s: %w", Name, errors.ErrUnsupported)
 }

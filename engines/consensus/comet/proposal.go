@@ -20,13 +20,14 @@ const (
 )
 
 const (
-	// askTime bounds a call of the engines for a request on which nothing depends. If the core is
-	// down, such a request neither fails nor waits longer.
+	// askTime bounds a call of the engines for a request whose answer may be given without them. If
+	// the core is down, such a request neither fails nor waits longer than this.
 	askTime = 500 * time.Millisecond
 )
 
-// checkTx decides which transactions enter CometBFT's mempool. If an engine is down, it admits
-// every transaction, because otherwise a recheck would evict transactions that only wait.
+// checkTx decides whether a transaction enters, or stays in, CometBFT's mempool. If an engine is
+// down, it admits every transaction, because otherwise a recheck would evict transactions that only
+// wait.
 func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.ResponseCheckTx {
 	s, ok := a.glance(ctx)
 	if !ok {
@@ -53,8 +54,8 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	return &abci.ResponseCheckTx{}
 }
 
-// glance returns the known state of the chain, and reports whether there is one. It waits for at
-// most askTime.
+// glance returns the committed state of the chain, and whether it is known. It waits for at most
+// askTime.
 func (a *app) glance(ctx context.Context) (chain.State, bool) {
 	if s := a.chain.Load(); s != nil && s.Started() {
 		return *s, true
@@ -109,8 +110,8 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 }
 
 // lastProposal is the last proposal. A CometBFT that was killed after it signed a proposal may sign
-// only that proposal again. If it asks again, it gets the same one; otherwise its validator would
-// sit out the rest of the round.
+// only that proposal again. If CometBFT repeats its request, it therefore gets the same proposal;
+// otherwise its validator would sit out the rest of the round.
 type lastProposal struct {
 	mu       sync.Mutex
 	height   int64
@@ -159,8 +160,8 @@ func (p *proposal) add(tx []byte) bool {
 	return true
 }
 
-// protoSize returns how many bytes a transaction of n bytes takes in a block: a tag, its length as
-// a varint, and itself.
+// protoSize returns the number of bytes that a transaction of n bytes takes in a block, which
+// stores it as a tag, its length as a varint, and its bytes.
 func protoSize(n int) int64 {
 	return int64(1 + max(1, (bits.Len(uint(n))+6)/7) + n)
 }

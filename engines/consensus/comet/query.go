@@ -7,8 +7,9 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 )
 
-// query reads a key of the committed state. The path is empty, "/key" or "/store", and the data is
-// the key. An error is a code and a reason in the answer; a query never closes the connection.
+// query returns the value of a key in the committed state. The path is empty, "/key" or "/store",
+// and the data is the key. After an error the answer has a code and a reason; a query never closes
+// the connection.
 func (a *app) query(ctx context.Context, req *abci.RequestQuery) *abci.ResponseQuery {
 	bad := func(format string, args ...any) *abci.ResponseQuery {
 		return &abci.ResponseQuery{Code: codeQuery, Codespace: "coppice", Key: req.Data,

@@ -46,8 +46,8 @@ func (c rpc) close() { c.http.CloseIdleConnections() }
 var errFull = errors.New("CometBFT's mempool is full")
 
 // broadcast passes transactions to CometBFT's mempool, in as few requests as its RPC accepts. It is
-// not an error if the mempool already has a transaction, or has seen it committed. (CometBFT's own
-// batches give up all answers if one is an error.)
+// not an error if the mempool already has a transaction, or knows it as committed. (broadcast makes
+// the batches itself: CometBFT's own client drops all answers of a batch if one is an error.)
 func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
 	for batch := range slices.Chunk(txs, comethome.RPCBatch) {
 		if err := c.broadcastBatch(ctx, batch); err != nil {
@@ -125,8 +125,8 @@ func (c rpc) alone(ctx context.Context) (bool, error) {
 	return alone, err
 }
 
-// role reports whether this node is the only validator, and whether it is fetching blocks that
-// other nodes have already committed.
+// role reports whether this node is the only validator (alone), and whether it is fetching blocks
+// that other nodes have already committed (catchingUp).
 func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	s, err := c.Status(ctx)
 	if err != nil {
@@ -143,9 +143,9 @@ func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	return alone, s.SyncInfo.CatchingUp, nil
 }
 
-// peersAhead reports whether a peer has committed a block that we do not have: a peer that is past
-// the height after ours and was heard from within the given time. For a silent peer, CometBFT keeps
-// the peer's last state as long as the connection seems to stand.
+// peersAhead reports whether a peer has committed a block that we do not have. Such a peer works on
+// a height beyond the one after ours. Only peers that were heard from within the given time count,
+// because CometBFT keeps the last state of a silent peer as long as the connection seems to stand.
 func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration) (bool, error) {
 	d, err := c.DumpConsensusState(ctx)
 	if err != nil {
@@ -185,11 +185,11 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 // ErrNotAsked is the error if no process answers on the socket of a home's CometBFT.
 var ErrNotAsked = errors.New("the home's CometBFT does not answer")
 
-// ValidatorSet asks the CometBFT that runs in a home for the validators at its latest height. It
-// asks over the home's own socket, on which no other CometBFT can answer, whatever the
-// configuration says about TCP. If the chain is not that of the genesis, the error is ErrGenesis.
-// While CometBFT does not answer, for example between two of its processes, ValidatorSet tries
-// again until ctx ends. It then returns ErrNotAsked.
+// ValidatorSet returns the latest height of the CometBFT that runs in a home, and the validators at
+// that height. It asks over the home's own socket, on which no other CometBFT can answer, whatever
+// the configuration says about TCP. If the chain is not that of the genesis, the error is
+// ErrGenesis. While CometBFT does not answer, for example between two of its processes,
+// ValidatorSet tries again until ctx ends. It then returns ErrNotAsked.
 func ValidatorSet(ctx context.Context, home string) (height int64, set []comethome.Validator, err error) {
 	if home, err = filepath.Abs(home); err != nil {
 		return 0, nil, err

@@ -18,14 +18,15 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// final marks an error as one that ends the tree. It is for the end of a service, because a start
-// that fails is tried again. A final error without a class means that mostFailed starts in a row
-// ended before CometBFT was up.
+// final marks an error as one that ends the driver's tree. Only a service that ends can end the
+// tree, because a start that fails is tried again. A final error without a class means that
+// mostFailed starts in a row ended before CometBFT was up.
 func final(err error) error {
 	return fmt.Errorf("%w (%w): %w", err, consensus.ErrFinal, suture.ErrTerminateSupervisorTree)
 }
 
-// refused returns a service in place of a process that cannot be started. It ends the tree.
+// refused returns a service that ends the driver's tree with err. It takes the place of a process
+// that cannot be started.
 func refused(err error) supervisor.Service {
 	return supervisor.ServiceFunc(func(context.Context) error { return final(err) })
 }
@@ -116,8 +117,8 @@ func (s *starts) judge(err error) error {
 		s.failed, why, err))
 }
 
-// told makes an error from a text. It wraps the sentinel with which the text begins, or the first
-// one.
+// told returns an error with the text why. It wraps the sentinel with which the text begins, or the
+// first sentinel if it begins with none.
 func told(why string, sentinels ...error) error {
 	for _, s := range sentinels {
 		if rest, ok := strings.CutPrefix(why, s.Error()+": "); ok {
@@ -164,8 +165,8 @@ func dying(text string) bool {
 }
 
 // sayTorn is the text that CometBFT logs for each entry of its write-ahead log that it cannot read.
-// After a kill has torn one entry, CometBFT searches for the end of a height from the middle of the
-// following bytes, and logs this text for hundreds of places.
+// If a kill has torn one entry, CometBFT then searches for the end of a height from the middle of
+// the following bytes, and logs this text for hundreds of places.
 const sayTorn = "Corrupted entry. Skipping..."
 
 // line logs a line of CometBFT's log, whose first letter is the level. A line without a level comes

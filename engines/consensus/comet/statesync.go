@@ -140,8 +140,8 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 	return rec, err
 }
 
-// chunkPause is the wait before the node begins a snapshot again that it could not take. A full
-// disk is not free at once.
+// chunkPause is the wait before the node begins again with a snapshot that it could not take, for
+// example because a disk was full.
 const chunkPause = 2 * time.Second
 
 // applySnapshotChunk takes a chunk. It makes CometBFT fetch a damaged chunk again from another

@@ -26,9 +26,10 @@ const (
 	watchAtLeast = 3 * time.Second
 	watchAtMost  = 2 * time.Minute // the longest pause between two restarts by the watchdog
 
-	// watchPatience is the bound in two cases: for a CometBFT whose consensus has not asked for
-	// anything since its start, as on a busy machine, and for a CometBFT that fetches blocks, which
-	// first dials for up to 3 s and asks its peers every 10 s what they have.
+	// watchPatience is the bound in two cases: for a CometBFT whose consensus has not asked for a
+	// proposal or a judgement of one since its start, as on a busy machine, and for a CometBFT that
+	// fetches blocks, which first dials for up to 3 s and asks its peers for their heights every 10
+	// s.
 	watchPatience = 20 * time.Second
 
 	// syncPatience is the bound on the wait for a part of a snapshot. CometBFT sometimes gives up a
@@ -36,8 +37,8 @@ const (
 	syncPatience = 2 * time.Minute
 )
 
-// timingOf computes the bound: more than three times the length of a round, after the longest pause
-// between two blocks.
+// timingOf returns the part of c that the watchdog needs. The bound is more than three times the
+// length of a round, added to the longest pause between two blocks.
 func timingOf(c *cfg.Config) timing {
 	n := c.Consensus
 	round := n.TimeoutPropose + n.TimeoutPrevote + n.TimeoutPrecommit
@@ -49,12 +50,12 @@ func timingOf(c *cfg.Config) timing {
 	return t
 }
 
-// watchdog restarts a process that lives but does nothing. It judges by the committed height alone,
-// because CometBFT still reports that it is healthy after its consensus has ended. It restarts
-// CometBFT only if there is something to commit, CometBFT does not wait for us, and CometBFT cannot
-// be waiting for other nodes: we are the only validator, or peers are ahead, or the process does
-// not even answer. In all other cases it logs once that the height stands still, because a lost
-// quorum or an idle chain is not a fault of CometBFT.
+// watchdog restarts a CometBFT process that lives but makes no progress. It judges by the committed
+// height alone, because CometBFT still reports that it is healthy after its consensus has ended. It
+// restarts CometBFT only if there is something to commit, CometBFT does not wait for this node's
+// answer, and CometBFT cannot be waiting for other nodes: we are the only validator, or peers are
+// ahead, or the process does not even answer. In all other cases it logs once that the height
+// stands still, because a lost quorum or an idle chain is not a fault of CometBFT.
 type watchdog struct {
 	timing
 	stateSync bool
@@ -168,8 +169,9 @@ func (w *watchdog) Serve(ctx context.Context) error {
 }
 
 // patience returns how long the height may stand still after the given number of restarts in a row.
-// A start has a bound of its own: on a busy machine a start takes longer than a round, and so would
-// the start after a restart.
+// Until a process is agreeing with others on a block, the bound for a start applies instead of that
+// for a round. On a busy machine a start takes longer than a round, and so would the start after a
+// restart.
 func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 	bound := w.bound
 	if !agreeing {
@@ -179,8 +181,8 @@ func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 }
 
 // watch measures how long the watchdog has seen a height stand still. The time between two looks
-// counts up to mostOfLook. If a look comes later, the watchdog was stopped or starved. The rest of
-// the node perhaps was too, and CometBFT is not to blame for that.
+// counts only up to mostOfLook. If a look comes later than that, the watchdog itself was stopped or
+// starved, and perhaps the rest of the node too, for which CometBFT is not to blame.
 type watch struct {
 	total    time.Duration
 	last     time.Time
@@ -197,9 +199,10 @@ func (w *watch) look() time.Duration {
 	return w.total
 }
 
-// until returns how long a height must stand still before the next question. The first question
-// comes before the bound is over: a CometBFT that was stopped (SIGSTOP) answers as soon as it
-// continues, before it has a block, and its answer says nothing about the time before.
+// until returns how long a height must have stood still when the watchdog next asks CometBFT
+// whether it lives. The first question comes before the bound is over: a CometBFT that was stopped
+// (SIGSTOP) answers as soon as it continues, before it has a block, and its answer says nothing
+// about the time before.
 func (w *watch) until(bound time.Duration) time.Duration {
 	if w.answered {
 		return bound
@@ -207,14 +210,14 @@ func (w *watch) until(bound time.Duration) time.Duration {
 	return bound - bound/3
 }
 
-// confirm notes an answer. The next question comes after a third of the bound, which is longer than
-// a round.
+// confirm notes that CometBFT has answered. The next question comes after a third of the bound,
+// which is longer than a round.
 func (w *watch) confirm(bound time.Duration) {
 	w.answered = true
 	w.total, w.last = min(w.total, bound-bound/3), time.Now()
 }
 
-// begins reports whether CometBFT begins with a snapshot and has brought no block yet.
+// begins reports whether CometBFT begins with a snapshot and has not brought its first block yet.
 func (w *watchdog) begins() bool { return w.stateSync && !w.app.follows.Load() }
 
 // excuse returns a reason why the height may stand still without a fault, or "" if there is none.
@@ -248,10 +251,10 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	return ""
 }
 
-// judge returns why the height stands still, whether a restart may help, and whether CometBFT has
-// answered. The reason is empty if it is too early to say. judge asks again if a question was cut
-// off: if CometBFT has just ended, its supervisor restarts it, and the watchdog with it. A question
-// that times out counts as the answer that CometBFT hangs.
+// judge asks CometBFT and returns why the height stands still, whether a restart may help, and
+// whether CometBFT has answered. The reason is empty if it is too early to say. judge asks again if
+// a question was cut off: if CometBFT has just ended, its supervisor restarts it, and the watchdog
+// with it. A question that times out means that CometBFT hangs.
 func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act, answers bool) {
 	if w.begins() {
 		return "no part of a snapshot has arrived", true, true

@@ -18,7 +18,7 @@ func (Kind) Traits() consensus.Traits {
 	return consensus.Traits{Doc: "solo is a chain of one node"}
 }
 
-// Open returns the driver of a home.
+// Open returns the driver of a node with home h.
 func (Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	return Solo{MaxTxs: h.MaxTxs, EmptyEvery: h.EmptyEvery, Now: h.Now}, nil
 }

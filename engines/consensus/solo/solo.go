@@ -1,6 +1,6 @@
 // Package solo is consensus with oneself. It orders the transactions that the pool offers: it makes
-// a block as soon as there is work, larger blocks under load, and an empty block only if asked to.
-// While a block is being committed, the transactions of the next one gather.
+// a block as soon as there is a transaction, larger blocks under load, and an empty block only if
+// asked to. While a block is being committed, the transactions of the next one gather.
 //
 // If the node dies, an order that was chosen but not logged is chosen again, and an order that was
 // logged but not committed is committed first.

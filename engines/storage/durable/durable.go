@@ -1,5 +1,5 @@
-// Package durable brings directories to one of pebble's disks whole or not at all, and has the
-// steps of internal/durable on such a disk.
+// Package durable makes directories appear on one of Pebble's disks, an FS of package vfs, whole or
+// not at all. With On, the durable steps of internal/durable work on such a disk.
 //
 // Every function returns when its effect is on the disk, except where its comment says otherwise.
 // After an error, it is uncertain what a crash would leave. Nothing is retried, and the caller must
@@ -17,8 +17,8 @@ import (
 	"github.com/coppice-go/coppice/internal/durable"
 )
 
-// On returns the durable steps on one of pebble's disks, which knows no modes. Writing may change
-// the bytes that are written.
+// On returns the durable steps on one of Pebble's disks, which ignores file modes. A disk may
+// change the bytes that it is given to write.
 func On(disk vfs.FS) durable.Disk { return durable.Disk{FS: onPebble{disk}} }
 
 type onPebble struct{ disk vfs.FS }
@@ -65,8 +65,8 @@ func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
 // New returns the path where the next directory is made.
 func (d Dir) New() string { return d.Join(temporary + "new") }
 
-// Settle removes what a process that died left half made or half removed, and creates the directory
-// if it is missing. It returns the names of what it removed.
+// Settle removes the directories that a process left half made or half removed when it died, and
+// creates the directory if it is missing. It returns the names of the removed ones.
 func (d Dir) Settle() (removed []string, err error) {
 	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (d Dir) Publish(name string) error {
 }
 
 // Remove removes a directory. The directory loses its name first, so that a crash does not leave a
-// half-removed one under that name. The next Settle removes any rest.
+// half-removed one under that name. The next Settle removes what is left.
 func (d Dir) Remove(name string) error {
 	gone := d.Join(temporary + "gone-" + name)
 	if err := d.FS.RemoveAll(gone); err != nil { // left by an earlier removal that was interrupted

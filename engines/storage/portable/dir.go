@@ -104,8 +104,8 @@ func (d Dir) Remove(m Metadata) error {
 // maxKept is the largest number of snapshots that Keep leaves, however many are in use.
 const maxKept = 10
 
-// Keep removes all snapshots except the newest n and those older ones that are in use. It leaves at
-// most maxKept snapshots in all, and returns the ones that are left, the oldest first.
+// Keep removes all snapshots except the newest n and the older ones for which inUse returns true.
+// It leaves at most maxKept snapshots in all, and returns the ones that are left, the oldest first.
 func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error) {
 	list, err := d.List()
 	if err != nil {

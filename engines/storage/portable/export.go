@@ -66,7 +66,7 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 	return w.Metadata, d.name(w.Metadata)
 }
 
-// pieceBytes is the approximate amount that is read from the state at once.
+// pieceBytes is the approximate number of bytes that are read from the state at once.
 const pieceBytes = 256 << 10
 
 // writer cuts the stream into files.

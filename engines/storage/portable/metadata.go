@@ -146,7 +146,8 @@ func chunksOf(bytes uint64, size uint32) uint64 {
 	return bytes/uint64(size) + min(1, bytes%uint64(size))
 }
 
-// reader cuts fields off the front of a slice. Once short is set, it stays set.
+// reader cuts fields off the front of a slice. short is set, and stays set, once the slice is too
+// short for a field.
 type reader struct {
 	b     []byte
 	short bool

@@ -118,8 +118,8 @@ func clone(b []byte) []byte {
 	return append([]byte(nil), b...)
 }
 
-// cursor reads the fields of a record that may be incomplete. short is set if it is, and bad if a
-// field is malformed.
+// cursor reads the fields of a record that may be incomplete. It sets short if the record is, and
+// bad if a field is malformed.
 type cursor struct {
 	p     []byte
 	n     int

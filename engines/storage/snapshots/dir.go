@@ -30,7 +30,7 @@ type Entry struct {
 	Err error // why the snapshot cannot be used; if set, the Manifest may be incomplete
 }
 
-// Taking configures what is written into a new snapshot's manifest, and how the snapshot is made.
+// Taking configures how a snapshot is made, and holds values for its manifest.
 type Taking struct {
 	// Checkpoint copies the state to a directory that does not exist; see storage.DB.Checkpoint.
 	Checkpoint func(ctx context.Context, dir string) error
@@ -82,7 +82,7 @@ func (d Dir) List() ([]Entry, error) {
 	return list, nil
 }
 
-// Whole returns the snapshots that can be used. It is List without the others.
+// Whole returns the snapshots that can be used: those entries of List that have no Err.
 func (d Dir) Whole() ([]Entry, error) {
 	list, err := d.List()
 	return slices.DeleteFunc(list, func(e Entry) bool { return e.Err != nil }), err
@@ -294,7 +294,8 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 	return nil
 }
 
-// Remove removes a snapshot. After a crash, either all of it or nothing has its name.
+// Remove removes a snapshot. It is safe in a crash: afterwards the snapshot is either complete
+// under its name, or has no name.
 func (d Dir) Remove(id string) error {
 	if err := d.durable().Remove(id); err != nil {
 		return fmt.Errorf("snapshot %s: %w", id, err)
@@ -302,8 +303,8 @@ func (d Dir) Remove(id string) error {
 	return nil
 }
 
-// Keep removes the oldest usable snapshots until n are left, but none for which pinned returns
-// true.
+// Keep removes the oldest usable snapshots until n are left, except those for which pinned returns
+// true. It returns the ids of the removed ones.
 func (d Dir) Keep(n int, pinned func(Manifest) bool) (removed []string, err error) {
 	list, err := d.Whole()
 	if err != nil {

@@ -34,9 +34,9 @@ type Installing struct {
 }
 
 // Install verifies a snapshot, unless in.Verified is set, and puts a copy of it in the place of a
-// state that is not open. The old state stays aside until Discard. A crash leaves either the old
-// state or the new one: call Recover before a state is opened. Errors are ErrNone and ErrDamaged;
-// after these, nothing has changed.
+// state that is not open. It keeps the old state aside until Discard. A crash leaves either the old
+// state or the new one, if Recover is called before a state is opened. Errors are ErrNone and
+// ErrDamaged; after these, nothing has changed.
 func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, error) {
 	m, err := d.Find(id)
 	if err == nil && !in.Verified {

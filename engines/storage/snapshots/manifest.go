@@ -24,7 +24,7 @@ type Manifest struct {
 	Period    uint64    `json:"period"`
 	Height    uint64    `json:"height"`
 	AppHash   Hex       `json:"app_hash"`
-	StateRoot Hex       `json:"state_root"` // commits to the keys and ids, whatever the period
+	StateRoot Hex       `json:"state_root"` // see storage.DB.Root
 	Keys      uint64    `json:"keys"`
 	IDs       uint64    `json:"ids"`
 	LogID     Hex       `json:"log_id"` // of the event log that the state was made from
@@ -87,7 +87,7 @@ func (m Manifest) encode() []byte {
 	return append(b, '\n')
 }
 
-// ParseManifest reads a manifest. Every key must be known. Errors are ErrDamaged.
+// ParseManifest parses a manifest. An unknown key is an error. Each error is an ErrDamaged.
 func ParseManifest(data []byte) (m Manifest, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()

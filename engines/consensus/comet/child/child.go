@@ -1,6 +1,7 @@
-// Package child is the process that runs CometBFT: our own binary, re-executed by the driver with
-// the name of Command. Its end of ABCI is our own client. Its exit status and its last line tell
-// the driver whether another start may succeed.
+// Package child is the process that runs CometBFT: our own binary, which the driver executes again
+// with Command as its first argument. In that process, CometBFT talks ABCI through our own client.
+// The exit status and the last line of the process tell the driver whether another start may
+// succeed.
 package child
 
 import (
@@ -30,9 +31,9 @@ import (
 // sometimes hangs when the application has died under load.
 const stopTime = 1500 * time.Millisecond
 
-// heapFloor is the size of memory that is reserved and never touched, so that it is not resident.
-// Without it the garbage collector of a small heap runs all the time under load. With it the
-// collector runs when the heap has grown by that size again.
+// heapFloor is the size of a block of memory that is reserved and never touched, so that it is not
+// resident. Without it the garbage collector of a small heap runs all the time under load. With it
+// the collector runs only when the heap has grown by about that size.
 const heapFloor = 64 << 20
 
 // Command is the hidden command of the coppice binary that runs CometBFT.
@@ -127,8 +128,9 @@ func joinAddresses(list, more string) string {
 	return list + "," + more
 }
 
-// made calls newNode. CometBFT then shakes hands with the application. If the two do not match,
-// CometBFT reports that by an error or a panic, which made returns as an error.
+// made returns the node that newNode makes. While it is made, CometBFT shakes hands with the
+// application. If the two do not match, CometBFT returns an error or panics; made returns either as
+// an error.
 func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -140,9 +142,10 @@ func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	return n, unfit(err)
 }
 
-// unfit wraps err in ErrChainDamage if err is about CometBFT's data, in itself or compared with
+// unfit wraps err in ErrChainDamage if err says that CometBFT's data is damaged or does not match
 // ours. It judges by error texts, because the handshake loses the types of errors. A panic while a
-// node is made is about the data that CometBFT read, unless the machine was busy.
+// node is made counts as such an error, because it comes from the data that CometBFT read, unless
+// the machine was busy (see Busy).
 func unfit(err error) error {
 	if err == nil || Busy(err) {
 		return err
@@ -173,7 +176,7 @@ type Options struct {
 	RPC  string // the path of a socket to serve RPC on, in addition to the configured addresses
 }
 
-// Flags defines the options in f. Parsing the result of Args sets them.
+// Flags defines the flags of the options in f. When f parses the result of Args, o gets its values.
 func (o *Options) Flags(f *flag.FlagSet) {
 	f.StringVar(&o.Home, "home", "", "CometBFT's home")
 	f.StringVar(&o.ABCI, "abci", "", "path of the socket to connect to")

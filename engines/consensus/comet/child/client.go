@@ -22,8 +22,8 @@ import (
 //
 // Requests are answered in order. A caller appends its encoded request to those that wait to be
 // written, and one goroutine writes them all, so that a burst of requests is one write. If too many
-// bytes wait, callers wait too. An answer needs no Flush, because our server holds no answer back
-// when it has nothing more to read.
+// bytes wait, callers wait too. The client need not send a Flush to get its answers, because our
+// server sends all of them when it has no further request to read.
 //
 // If the connection fails, the client ends with an Error, as CometBFT's own client does, and
 // CometBFT then ends its process.
@@ -50,8 +50,8 @@ const (
 	maxAnswer = 1 << 30
 )
 
-// ErrClientStopped is the error after the client was stopped, as opposed to a connection that
-// failed.
+// ErrClientStopped is the error of a call after the client was stopped. After the connection has
+// failed, a call returns that failure instead.
 var ErrClientStopped = errors.New("the ABCI client was stopped")
 
 // Clients creates the clients of CometBFT's connections. Its value is the path of our server's
@@ -109,7 +109,7 @@ func (c *client) fail(err error) {
 	c.Stop() // its error says only that the client was already stopped
 }
 
-// Error returns why the client has ended, or nil if it runs or was stopped.
+// Error returns why the client has ended, or nil if it still runs or was stopped.
 func (c *client) Error() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -215,7 +215,8 @@ func (c *client) read() {
 	}
 }
 
-// answered gives resp to the oldest request.
+// answered makes resp the answer to the oldest request. It returns an error if there is no request,
+// or if resp is not of the kind that it asks for.
 func (c *client) answered(resp *abci.Response) error {
 	c.mu.Lock()
 	r, callback := c.asked.take(), c.callback
@@ -251,7 +252,7 @@ func fits(req *abci.Request, resp *abci.Response) bool {
 	return name(req.Value) == name(resp.Value)
 }
 
-// asked is a queue of requests without an answer.
+// asked is the queue of the requests that have no answer yet.
 type asked struct {
 	list []*abcicli.ReqRes
 	head int

@@ -19,15 +19,15 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// voucher is CometBFT's light client. It also writes the block that it vouches for to a file for
-// the node.
+// voucher is CometBFT's light client, with one addition: it writes the block that it vouches for to
+// a file, which the node reads (comethome.Trusted).
 type voucher struct {
 	statesync.StateProvider
 	data string // directory of CometBFT's databases
 }
 
-// AppHash returns the app hash at a height. CometBFT calls it before it offers a snapshot at that
-// height.
+// AppHash returns the app hash at a height, and writes the block that belongs to it to the file.
+// CometBFT calls it before it offers a snapshot at that height.
 func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 	hash, err := v.StateProvider.AppHash(ctx, height)
 	if err != nil {
@@ -45,8 +45,9 @@ func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 // providerPause is the time between two attempts to reach the RPC servers of the light client.
 const providerPause = time.Second
 
-// prepareStateSync settles what a process that died in a state sync has left behind, and makes the
-// light client if there is a state to fetch. It waits for the RPC servers.
+// prepareStateSync settles what a state sync has left behind whose process died (see
+// settleStateSync). If there is still a state to fetch, it waits for the RPC servers and returns
+// the option with the light client.
 func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]node.Option, error) {
 	height, err := settleStateSync(c)
 	if err != nil || height > 0 {

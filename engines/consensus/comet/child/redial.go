@@ -37,11 +37,11 @@ func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, log cmt
 }
 
 // redial dials a peer that has not been connected for a while, until ctx ends. CometBFT dials the
-// peer too: at once when a connection ends, and then every 5 to 8 s. A dial into a silent network
-// takes 3 s, and CometBFT does not dial at all if one dial ends just as the connection of another
-// does. Without redial, CometBFT is late to find a peer that is back, or a network that is whole
-// again. redial leaves a dial alone that is under way. It logs a failed dial only if a wrong peer
-// answers. CometBFT itself dials such a peer, and reports it, only once.
+// peer too: at once when a connection ends, and then every 5 to 8 s. But a dial into a silent
+// network takes 3 s, and CometBFT does not dial at all if one dial ends just as the connection of
+// another does. Without redial, CometBFT is therefore late to find a peer that is back, or a
+// network that is whole again. redial does not disturb a dial that is under way. It logs a failed
+// dial only if a wrong peer answers. CometBFT itself dials and reports such a peer only once.
 func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.Logger) {
 	id, _, _ := strings.Cut(peer, "@")
 	least := redialLater
@@ -83,14 +83,14 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 	}
 }
 
-// refusalAgain is the time in which a refusal of the same peer is not reported again.
+// refusalAgain is how long further refusals of the same peer are not reported.
 const refusalAgain = time.Minute
 
 // refusal holds the time at which the refusal of a peer was last reported.
 type refusal struct{ at time.Time }
 
-// news reports whether err is a refusal to report: the peer has a key other than that of its id, is
-// of another chain, or sent an invalid handshake.
+// news reports whether err is a refusal that should be reported now. A refusal means that the peer
+// has another key than that of its id, is of another chain, or sent an invalid handshake.
 func (r *refusal) news(err error, now time.Time) bool {
 	rejected := p2p.ErrRejected{}
 	if !errors.As(err, &rejected) || !rejected.IsAuthFailure() && !rejected.IsIncompatible() &&

@@ -16,8 +16,8 @@ const (
 	StatusDamage = 5
 )
 
-// Status returns the exit status for an error of Run. It tells the driver whether another start may
-// succeed. The last line on stderr must be the error.
+// Status returns the exit status for an error of Run. From it and the last line on stderr, which
+// must be the error, the driver decides whether another start may succeed.
 func Status(err error) int {
 	if err == nil {
 		return 0
@@ -49,8 +49,9 @@ func (p *panicked) Error() string {
 
 func (p *panicked) Unwrap() error { err, _ := p.value.(error); return err }
 
-// Busy reports whether err is about the machine, such as a full disk, and may be gone next time. It
-// also judges by error texts, because CometBFT loses the types of errors.
+// Busy reports whether err is about the machine, such as a full disk, and not about the home, so
+// that another start may succeed. It also judges by error texts, because CometBFT loses the types
+// of errors.
 func Busy(err error) bool {
 	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE,
 		syscall.ENOMEM, syscall.EAGAIN, syscall.EADDRINUSE} {

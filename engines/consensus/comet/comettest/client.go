@@ -1,5 +1,5 @@
 // Package comettest plays CometBFT's side of ABCI over a unix socket, for tests of the application.
-// The test decides which requests are sent, when they are sent, and which are not.
+// The test decides which requests are sent, and when.
 package comettest
 
 import (
@@ -36,7 +36,7 @@ func On(c net.Conn) *Client { return &Client{c, bufio.NewReader(c)} }
 // Close closes the connection.
 func (c *Client) Close() error { return c.Conn.Close() }
 
-// Frame returns a message in the form in which it is sent.
+// Frame returns a message with its length before it, as it goes over the socket.
 func Frame(message []byte) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(message))), message...)
 }

@@ -21,9 +21,9 @@ type Relayed struct {
 }
 
 // Relay passes messages between the listener's connections and the socket of an application. It
-// calls at for each message before it passes it on, and once more for each response afterwards.
-// While at runs, that direction of the connection stands still. When a connection ends on one side,
-// Relay ends it on the other side. Relay returns when the listener is closed.
+// calls at before it passes a message on, and for a response once more afterwards. While at runs,
+// that direction of the connection stands still. When a connection ends on one side, Relay ends it
+// on the other side. Relay returns when the listener is closed.
 func Relay(l net.Listener, to string, at func(Relayed)) {
 	for {
 		c, err := l.Accept()

@@ -30,7 +30,7 @@ import (
 // Name is the backend's name in transactions.
 const Name = chain.GovernanceBackend
 
-// StateKey is the key of the set in the state.
+// StateKey is the key under which the replicated state holds the validator set.
 const StateKey = chain.ReservedPrefix + "validators"
 
 // Reasons why a change fails.
@@ -88,8 +88,8 @@ type Backend struct {
 	genesis []Validator
 }
 
-// New makes the backend of a chain that began with the validators in genesis. Without a key it
-// refuses every change.
+// New returns the backend of a chain that began with the validators in genesis. If key is empty,
+// the backend refuses every change.
 func New(key []byte, chainID string, genesis []Validator) *Backend {
 	return &Backend{key, chainID, genesis}
 }
@@ -99,7 +99,7 @@ var _ chain.Backend = (*Backend)(nil)
 // Name implements chain.Backend.
 func (*Backend) Name() string { return Name }
 
-// Check implements chain.Backend.
+// Check implements chain.Backend. It verifies the signature of the body.
 func (b *Backend) Check(body []byte) error {
 	_, err := b.open(body)
 	return err

@@ -12,7 +12,7 @@ import (
 // Dir returns the path of the CometBFT home in the home of a node. It may not exist.
 func Dir(home string) string { return filepath.Join(home, "comet") }
 
-// CarriesState reports whether the app_state of a genesis has content.
+// CarriesState reports whether the app_state of a genesis is more than an empty value.
 func CarriesState(appState []byte) bool {
 	switch string(bytes.TrimSpace(appState)) {
 	case "", "{}", "null", `""`:
@@ -60,8 +60,9 @@ func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error)
 	return carried, nil
 }
 
-// Carry writes the genesis of a CometBFT home whose chain has not begun: theirs, completed from
-// ours. It carries ours, so that a node with other limits belongs to another chain.
+// Carry writes the genesis of a CometBFT home whose chain has not begun. It is theirs, completed
+// from ours, and carries ours in its app_state, so that a node with other limits belongs to another
+// chain.
 func Carry(home string, ours chain.Genesis, theirs Genesis) (err error) {
 	theirs.ChainID, theirs.Time = ours.ChainID, ours.GenesisTime
 	theirs.InitialHeight, theirs.MaxBlockBytes = ours.InitialHeight, ours.Limits.MaxBlockBytes

@@ -93,8 +93,8 @@ func tune(c *cfg.Config) {
 	c.Storage.DiscardABCIResponses = true
 }
 
-// secure closes what CometBFT leaves open: who may connect, and which data is served to whom.
-// Nothing listens beyond loopback unless the options say so.
+// secure restricts what CometBFT leaves open: who may connect, and which data it serves to whom.
+// CometBFT listens beyond loopback only if the options say so.
 func secure(c *cfg.Config) {
 	c.P2P.PexReactor = false // the validators are persistent, private peers
 	c.P2P.AddrBookStrict = false
@@ -116,8 +116,9 @@ func orString(s, otherwise string) string {
 	return s
 }
 
-// LoadConfig reads the configuration of a CometBFT home as CometBFT's own program does, but refuses
-// some settings that CometBFT accepts silently: see checkSaid and checkRPC.
+// LoadConfig reads the configuration of a CometBFT home as CometBFT's own program does. It also
+// returns an error for some settings that CometBFT accepts silently: unknown or missing keys, and
+// bounds of the RPC that are too low (see checkSaid and checkRPC).
 func LoadConfig(home string) (*cfg.Config, error) {
 	c, said, err := readConfig(home)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
-// Identity is how other nodes know a home.
+// Identity holds the names and keys under which other nodes know a home.
 type Identity struct {
 	NodeID    string    // for peers: NodeID@host:port
 	Validator Validator // without power, which the genesis sets
@@ -249,8 +249,8 @@ func Class(err error) consensus.Class {
 	return consensus.None
 }
 
-// CheckChainData returns an error if the application is ahead of an empty block store. CometBFT
-// would crash at such a start.
+// CheckChainData returns an error if the application is at a height above 0 and CometBFT's block
+// store is empty. CometBFT would crash at such a start.
 func CheckChainData(c *cfg.Config, height uint64) error {
 	if height == 0 {
 		return nil

@@ -15,9 +15,9 @@ import (
 
 // Import makes a CometBFT home from an existing one. It copies the keys, the configuration (with
 // our settings for the connection to the application), the genesis, and the signing state, without
-// which a validator could sign twice. It does not copy the chain, which led to the state of another
-// application. Import does not change from, which must never run again with the same validator key.
-// Errors wrap ErrHome, and then nothing was made.
+// which a validator could sign twice. It does not copy the chain, because that chain led to the
+// state of another application. Import does not change from, but from must never run again with the
+// same validator key. Errors wrap ErrHome; after an error, Import has left no home.
 func Import(home, from string) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
@@ -107,8 +107,8 @@ func notRunning(c *cfg.Config) error {
 }
 
 // canSign returns an error for a validator that would have to sign heights again that it has
-// signed: the only validator of a chain, whose blocks are not copied. A validator among others
-// first fetches their blocks.
+// signed. That is the only validator of a chain, because Import does not copy the blocks. A
+// validator among others first fetches the blocks from them.
 func canSign(c *cfg.Config, g Genesis, own Validator) error {
 	data, err := os.ReadFile(c.PrivValidatorStateFile())
 	if err != nil {

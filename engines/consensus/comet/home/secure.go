@@ -19,8 +19,8 @@ const (
 	rpcBody        = 4 << 20 // or more, if the largest transaction needs it
 )
 
-// FeedBytes is about how many bytes of transactions the feed sends at once. The last transaction
-// may exceed it.
+// FeedBytes is the approximate number of bytes of transactions that the feed sends at once. The
+// last transaction may exceed it.
 const FeedBytes = 1 << 20
 
 // neededBody returns the size of the largest request of the feed: its transactions in base64, and
@@ -112,8 +112,8 @@ func lineOf(text []byte, key string) int {
 	return 0
 }
 
-// Exposures describes the settings of a configuration that are less careful than those of a new
-// home. The address for peers is not among them, because a validator must listen for its peers.
+// Exposures returns a description of each setting that is less careful than in a new home. The
+// address for peers is not among them, because a validator must listen for its peers.
 func Exposures(c *cfg.Config) (out []string) {
 	add := func(is bool, format string, args ...any) {
 		if is {

@@ -35,9 +35,9 @@ func tempPrefix() string { return fmt.Sprintf("coppice-%d-", os.Getuid()) }
 // with the process, however that ends. A directory whose lock no process holds is a leftover.
 const socketLock = "lock"
 
-// sockets holds the directories that this process holds. They are counted per process, because a
-// lock belongs to an open file, and an incarnation that does not end must not keep its successor
-// out.
+// sockets holds the socket directories that this process has locked, with a count for each. The
+// count is needed because a lock belongs to an open file: an incarnation that does not end must not
+// keep its successor from holding the directory.
 var sockets = struct {
 	mu   sync.Mutex
 	held map[string]*heldSockets

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// ClearUnmade removes the remains of a CometBFT database if the process was killed while it first
-// made that database. goleveldb writes a MANIFEST and then CURRENT, which names it, and never opens
-// a directory that has only the MANIFEST. Such a database was still empty. A database without
+// ClearUnmade removes a CometBFT database that is incomplete because the process was killed while
+// it created the database. goleveldb writes a MANIFEST and then CURRENT, which names it, and never
+// opens a directory that has only the MANIFEST. Such a database was still empty. A database without
 // CURRENT that has a table or a journal is damaged, and stays as it is.
 func ClearUnmade(data string) error {
 	dirs, err := filepath.Glob(filepath.Join(data, "*.db"))

@@ -10,10 +10,10 @@ import (
 	"github.com/coppice-go/coppice/internal/durable"
 )
 
-// Trusted is the block that the light client in CometBFT's process vouches for: the block of the
-// snapshot that is offered next. ABCI carries only the app hash. Our state also has the hash and
-// the time of the block, for which a peer's word is not enough. The process writes Trusted into the
-// home, which it shares with the node, before it offers the snapshot.
+// Trusted is the block for which the light client in CometBFT's process vouches: the block of the
+// snapshot that is offered next. ABCI carries only the app hash. Our state also holds the hash and
+// the time of the block, which must not come from a peer. The process writes Trusted into the home,
+// which it shares with the node, before it offers the snapshot.
 type Trusted struct {
 	Height    uint64    `json:"height"`
 	AppHash   []byte    `json:"app_hash"`
@@ -35,7 +35,7 @@ func ReadTrusted(data string) (t Trusted, err error) {
 	return t, nil
 }
 
-// WriteTrusted writes t whole to a file in the directory data.
+// WriteTrusted writes t to a file in the directory data, whole or not at all.
 func WriteTrusted(data string, t Trusted) error {
 	b, err := json.Marshal(t)
 	if err != nil {

@@ -18,15 +18,16 @@ import (
 //	│ uvarint: n      │ n bytes: Request, Response │
 //	└─────────────────┴───────────────────────────┘
 
-// ErrFrame is the error if the peer does not speak the protocol. Its connection is closed without
-// an answer.
+// ErrFrame is the error if the peer sends bytes that are not an ABCI frame. The connection is then
+// closed without an answer.
 var ErrFrame = errors.New("not an ABCI frame")
 
 // ReadStep bounds the memory that is allocated for a declared length before its bytes arrive.
 const ReadStep = 1 << 20
 
-// ReadFrame reads one frame into buf, which it may replace. If the stream ends cleanly between two
-// frames, ReadFrame returns io.EOF.
+// ReadFrame reads one frame of at most limit bytes and returns the message in it. It reads into
+// buf, or into a larger buffer. If the stream ends cleanly between two frames, ReadFrame returns
+// io.EOF.
 func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	if _, err := r.Peek(1); err != nil {
 		return buf, err
@@ -59,8 +60,8 @@ func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// ReadRequest reads one request. buf is scratch memory, and is returned for the next call. The
-// request does not refer to it.
+// ReadRequest reads one request. buf is scratch memory; pass the returned buffer to the next call.
+// The request does not refer to it.
 func ReadRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte, error) {
 	buf, err := ReadFrame(r, limit, buf)
 	if err != nil {
@@ -77,8 +78,8 @@ func ReadRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte,
 	return req, buf, nil
 }
 
-// ReadResponse reads one response, as ReadRequest reads a request. An exception is an error,
-// because our server sends none.
+// ReadResponse reads one response. buf is scratch memory; pass the returned buffer to the next
+// call. An exception is an error, because our server sends none.
 func ReadResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byte, error) {
 	buf, err := ReadFrame(r, limit, buf)
 	if err != nil {
