@@ -181,7 +181,7 @@ func TestBadStreamsAreNamed(t *testing.T) {
 		text        string
 	}{
 		{"no token", "", nil, nil, 401, "authorization: want the header"},
-		{"wrong token", "", nil, []string{"Authorization", "Bearer x"}, 403, "this token is not the node's"},
+		{"wrong token", "", nil, []string{"Authorization", "Bearer x"}, 403, "this is not the node's token"},
 		{"page of another origin", "", nil, append([]string{"Origin", "http://evil.example"}, auth...), 403,
 			`origin: "http://evil.example" is not`},
 		{"page of another site", "", nil, append([]string{"Sec-Fetch-Site", "cross-site"}, auth...), 403,

@@ -23,7 +23,7 @@ func authorize(h http.Header, token string) error {
 
 	g, w := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(token))
 	if subtle.ConstantTimeCompare(g[:], w[:]) != 1 || token == "" {
-		return connect.NewError(connect.CodePermissionDenied, errors.New("authorization: this token is not the node's"))
+		return connect.NewError(connect.CodePermissionDenied, errors.New("authorization: this is not the node's token"))
 	}
 
 	return nil
