@@ -333,7 +333,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.Equal(t, m.ID, v.Base)
 
 	_, err = offline.InstallSnapshot(t.Context(), to, m.ID, nil)
-	require.ErrorContains(t, err, "want one that is ahead")
+	require.ErrorContains(t, err, "want a snapshot of the same chain that is ahead of the log")
 	work(t, from, 5)
 	next, _, err := offline.CreateSnapshot(t.Context(), from, offline.SnapshotOptions{Program: "test"})
 	require.NoError(t, err)

@@ -77,17 +77,18 @@ func launch(ctx context.Context, spec Spec) (*running, error) {
 		}
 		return nil, ctx.Err()
 
-	case life.Err() != nil: // ended by itself
+	case why == nil: // it was ready; if it has ended since, Serve says how
+		return r, nil
+
+	case life.Err() != nil: // ended by itself before it was ready
 		return nil, fmt.Errorf("process %s %w when it ended: %w", spec.Name, ErrNotReady, r.exit)
 
-	case why != nil:
+	default:
 		quit()
 		<-r.ended
 		return nil, fmt.Errorf("process %s %w within %v: %w; then it was stopped: %w", spec.Name, ErrNotReady,
 			spec.ReadyTimeout, why, r.exit)
 	}
-
-	return r, nil
 }
 
 // Serve waits until the process has ended, and returns what verdict makes of its end. Meanwhile it

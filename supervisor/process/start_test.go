@@ -146,6 +146,24 @@ func TestDiesBeforeReady(t *testing.T) {
 	}
 }
 
+// A process that was ready has started, even if it ended before its start returned: its end is that
+// of a running child.
+func TestWasReadyAndEnded(t *testing.T) {
+	ready := process.Func(func(context.Context) error { return nil })
+	for name, spec := range map[string]process.Spec{
+		"no probe":          {Path: "/bin/sh", Args: []string{"-c", "exit 3"}, ExitZero: process.ExitZeroAbnormal},
+		"a probe that held": {Path: "/bin/sh", Args: []string{"-c", "exit 3"}, Ready: ready},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 100 {
+				child := process.Child(spec)
+				child.Restart = supervisor.Temporary
+				suptest.Start(t, root(0, child))
+			}
+		})
+	}
+}
+
 func TestCannotStart(t *testing.T) {
 	for _, guard := range []bool{false, true} {
 		err := startFails(t, process.Child(process.Spec{Path: "/nowhere/prog", Guard: guard}))
