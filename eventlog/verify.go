@@ -85,8 +85,8 @@ func (in *inspection) lockIfThere() (names []string, lock io.Closer, err error) 
 }
 
 // exclusive finds the files of an existing log, and locks the log so that nobody writes to it
-// meanwhile. The caller closes the lock. The lock is nil if the log has no lock file, as a copy of a
-// log may.
+// meanwhile. The caller closes the lock. The lock is nil if the log has no lock file, as a copy of
+// a log may.
 func (in *inspection) exclusive() (io.Closer, error) {
 	names, lock, err := in.lockIfThere()
 	if err != nil {

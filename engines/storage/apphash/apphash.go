@@ -14,8 +14,8 @@
 //	root        = BLAKE3_keyed(K_root, accumulator)
 //	app hash    = BLAKE3_keyed(K_app, root || period u64)
 //
-// || is concatenation. Numbers are big-endian unless it says otherwise. Each key K is derived from a
-// context string of its own in BLAKE3's derive-key mode, so each kind of input has its own key.
+// || is concatenation. Numbers are big-endian unless it says otherwise. Each key K is derived from
+// a context string of its own in BLAKE3's derive-key mode, so each kind of input has its own key.
 //
 // The app hash offers no proofs of a single key. docs/adr/0021 explains that choice and gives the
 // security argument.
