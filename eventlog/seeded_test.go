@@ -171,8 +171,8 @@ func TestSeededNoRewrite(t *testing.T) {
 }
 
 // TestSeededTrustedExtent needs a sync of the extent that fails and a power failure in the Open
-// after it. It tries every such pair in a history, and in up to four histories, because the order of
-// a history's operations depends on the scheduler.
+// after it. It tries every such pair in a history, and in up to four histories, because the order
+// of a history's operations depends on the scheduler.
 func TestSeededTrustedExtent(t *testing.T) {
 	defer func(n int) { recoveryCrashes = n }(recoveryCrashes)
 
