@@ -194,16 +194,6 @@ func (s *scope) served() error {
 	return s.err
 }
 
-// deadlocks reports whether ctx belongs to a child of this run, or to one below.
-func (s *scope) deadlocks(ctx context.Context) bool {
-	for inc := incarnationOf(ctx); inc != nil; inc = inc.parent {
-		if inc == s.own || (inc.owner != nil && inc.owner == s.kids) {
-			return true
-		}
-	}
-	return false
-}
-
 // resolve walks a path of IDs down from this run to an incarnation.
 func (s *scope) resolve(path string) (*incarnation, error) {
 	cur := s.own
@@ -352,8 +342,8 @@ func (s *scope) Wait() error {
 
 // Stop ends the run in order and waits for its end. If ctx ends first, Stop returns the cause, and
 // the stop continues. Otherwise it returns nil, unless the run ended with more than its stop, for
-// instance with an orphan; then it returns that error. A child cannot stop its own supervisor this
-// way: it gets ErrWouldDeadlock.
+// instance with an orphan; then it returns that error. The end of a run waits for its children, so a
+// caller below it gets ErrWouldDeadlock.
 func (s *scope) Stop(ctx context.Context) error {
 	if s.deadlocks(ctx) {
 		return ErrWouldDeadlock
