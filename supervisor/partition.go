@@ -23,6 +23,7 @@ type PartitionSpec struct {
 	Child     Child
 	Strategy  Strategy
 	Intensity Intensity
+	// Observers get the events; see Spec.Observers.
 	Observers []Observer
 }
 

@@ -150,6 +150,9 @@ func (s *scope) finish(err error) {
 
 	s.err = err
 	s.emit(func(h Header) Event { return SupervisorStopped{Header: h, Err: err} })
+	if s.made && s.outer == nil {
+		s.hub.flushReports()
+	}
 
 	for _, sub := range s.subs {
 		if s.outer != nil || !s.made {
