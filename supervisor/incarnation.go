@@ -201,6 +201,7 @@ func (inc *incarnation) acknowledge() {
 	}
 
 	close(inc.acked)
+	inc.hub.changes.fire()
 }
 
 func (inc *incarnation) startExpired() {
@@ -248,6 +249,7 @@ func (inc *incarnation) tell(cause error) time.Duration {
 		inc.stopped = true
 		inc.cancel(cause)
 		inc.toldLocked()
+		inc.hub.changes.fire()
 	}
 	return inc.shutdownTimeLocked()
 }
@@ -296,6 +298,7 @@ func (inc *incarnation) failLocked(e ending) {
 // endLocked cancels the context and starts the timer of the shutdown time.
 func (inc *incarnation) endLocked(cause error) {
 	inc.cancel(cause)
+	inc.hub.changes.fire()
 	if inc.endWatch != nil {
 		return
 	}
@@ -466,6 +469,7 @@ func (inc *incarnation) conclude(orphaned bool) {
 	inc.watchers = nil
 	close(inc.done)
 	inc.mu.Unlock()
+	inc.hub.changes.fire()
 
 	for _, w := range watchers {
 		(*w)(exit)
@@ -542,6 +546,7 @@ func (inc *incarnation) attach(n node) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	inc.node = n
+	inc.hub.changes.fire()
 }
 
 // attachInner adds a supervisor that the child runs itself. It counts as one of the child's
@@ -570,6 +575,7 @@ func (inc *incarnation) detachInner(name string) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	delete(inc.inner, name)
+	inc.hub.changes.fire()
 }
 
 func (inc *incarnation) nodes() (node, map[string]*incarnation) {

@@ -167,6 +167,7 @@ func (s *scope) ended() {
 	if s.outer != nil {
 		s.outer.leave(ending{}, false)
 	}
+	s.hub.changes.fire()
 }
 
 // withOrphan returns the error of a run that left an orphan: err, and the orphan if err does not
@@ -323,6 +324,12 @@ func (s *scope) Subscribe(o Observer) (past []Event, cancel func()) {
 // Flush waits until the observers of this subtree have seen all events so far. Do not call it from
 // an observer.
 func (s *scope) Flush(ctx context.Context) error { return s.hub.flush(ctx, s.own.path) }
+
+// Changed returns a channel that is closed at the next change of the tree that this run is in: when
+// Tree, WhichChildren, CountChildren or Orphans may have a new answer. To wait for a state, call
+// Changed first, then look, and if the state is not there, wait for the channel and begin again. The
+// passing of time, which lets attempts leave the window of InWindow, is no change.
+func (s *scope) Changed() <-chan struct{} { return s.hub.changes.next() }
 
 // Done is closed when the run has ended.
 func (s *scope) Done() <-chan struct{} { return s.done }
