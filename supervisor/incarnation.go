@@ -88,6 +88,8 @@ type incarnation struct {
 	node       node                    // the service, if it is a supervisor
 	inner      map[string]*incarnation // supervisors that the service runs itself, by name
 
+	left        *leftBehind     // by a suture tree that has ended
+	behind      atomic.Bool     // only what was left behind still runs
 	toldCtx     context.Context // ended when stopped is set; nil until a call needs it
 	tellWaiters context.CancelFunc
 }
@@ -381,11 +383,18 @@ func (inc *incarnation) leave(e ending, main bool) {
 		inc.failLocked(e)
 	}
 
-	if !last {
-		inc.mu.Unlock()
+	inc.mu.Unlock()
+	if !last || inc.staysBehind() {
 		return
 	}
 
+	inc.mu.Lock()
+	inc.endLast()
+}
+
+// endLast notes that nothing of the incarnation runs any more. inc.mu is held, and endLast unlocks
+// it.
+func (inc *incarnation) endLast() {
 	inc.ended = true
 	if inc.endWatch != nil {
 		inc.endWatch.Stop()
@@ -436,6 +445,8 @@ func (inc *incarnation) verdictLocked(orphaned bool) Exit {
 			x.Err = fmt.Errorf("%w, %w", inc.killed, ErrOrphan)
 		} else if inc.failure != nil {
 			x.Err = fmt.Errorf("%w, after %w", ErrOrphan, inc.failure.cause())
+		} else if inc.left != nil {
+			x.Err = inc.left.error()
 		}
 	}
 

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -287,9 +288,15 @@ func (s *scope) Orphans() []Orphan {
 		return nil
 	}
 
-	ids := make([]uint64, len(incs))
+	ids, behind := make([]uint64, len(incs)), false
 	for i, inc := range incs {
 		ids[i] = inc.id
+		behind = behind || inc.behind.Load()
+	}
+
+	if behind {
+		services := sutureServices(ids...)
+		incs = slices.DeleteFunc(incs, func(inc *incarnation) bool { return inc.behind.Load() && inc.endBehind(services) })
 	}
 
 	found := goroutinesOf(ids...)
@@ -306,7 +313,7 @@ func (s *scope) Orphans() []Orphan {
 // there should be none: a goroutine that is left has leaked, or is about to return. Goroutines
 // reads the goroutine profile, so it is for tests and diagnosis, not for a hot path.
 func (s *scope) Goroutines() (n int, stacks string) {
-	found := labelled(labelRoot, s.hub.id)[s.hub.id]
+	found := labelled(labelRoot, nil, s.hub.id)[s.hub.id]
 	return found.Goroutines, found.Stack
 }
 
