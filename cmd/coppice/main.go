@@ -22,15 +22,31 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 
 	consensus.Register(solo.Kind{}, comet.Kind{})
-	root := newRoot()
+	root, out := newRoot(), &stdout{file: os.Stdout, cancel: cancel}
+	root.SetOut(out)
 	err := root.ExecuteContext(ctx)
+
+	if err != nil && out.empty() && wantsJSON(root, os.Args[1:]) {
+		_ = printJSON(out, failureJSON{codeOf(err), failureText(err)}) // out keeps its error
+	}
+
+	err = out.finish(err)
+	if out.brokenPipe() {
+		dieOfBrokenPipe()
+	}
 	if err != nil {
-		// This text means something to the supervision tree, and nothing to the user.
-		fmt.Fprintln(os.Stderr, "coppice:",
-			strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), ""))
+		fmt.Fprintln(os.Stderr, "coppice:", failureText(err))
 	}
 
 	return codeOf(err)
+}
+
+// failureText returns the text of a command's error without what means something to the supervision
+// tree only.
+func failureText(err error) string {
+	return strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), "")
 }
