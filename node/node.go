@@ -32,6 +32,7 @@ import (
 	"github.com/coppice-go/coppice/node/metrics"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/node/progress"
+	"github.com/coppice-go/coppice/node/readiness"
 	"github.com/coppice-go/coppice/node/retention"
 	"github.com/coppice-go/coppice/node/statesync"
 	"github.com/coppice-go/coppice/pubsub"
@@ -58,6 +59,7 @@ type Node struct {
 	eventLog atomic.Pointer[eventlog.Log] // the newest log that was opened
 	installs install.Mutex
 	progress progress.Tracker
+	ready    *readiness.Tracker
 
 	listener  *host.Host
 	gate      *api.Gate
@@ -115,6 +117,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.ready = readiness.New(n.readinessSources())
 	n.gate = api.NewGate(n.whyDown)
 
 	if n.bus, err = pubsub.New[engines.Event](
@@ -160,7 +163,9 @@ func (n *Node) Run(ctx context.Context) error {
 	run, end := n.damage.Run(ctx)
 	defer end()
 
+	watching := n.watchReadiness(ctx)
 	err := n.host.Serve(run)
+	watching()
 
 	if damage := n.damage.Reason(); damage != nil {
 		err = damage

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/tail"
 )
 
@@ -63,7 +64,8 @@ type Core interface {
 	// Newest returns the index of the newest durable record.
 	Newest(ctx context.Context) (uint64, error)
 
-	// Status describes the chain and the node. It returns an error while the node is not ready.
+	// Status describes the chain and the node, and says whether the node is ready. It returns an
+	// error while the engines that it asks are down. A chain that has not started is zero.
 	Status(ctx context.Context) (Status, error)
 }
 
@@ -83,6 +85,8 @@ type Status struct {
 	Consensus    string // "solo", "comet"
 	LogIndex     uint64 // index of the event log's last durable record
 	AppliedIndex uint64 // index of the last record applied to the state
+
+	Condition consensus.Condition // whether the node is ready, and if it is not, why
 }
 
 // Logged is a record of the event log. Its data is valid only during the call that receives it.

@@ -26,7 +26,7 @@ type Options struct {
 	// Log returns the log of the node that runs now, or the reason why there is none.
 	Log func() (Log, error)
 
-	Backlog   int           // how many of the tree's newest events are kept for slow readers; 4,096
+	Backlog   int           // how many of the newest live events are kept for slow readers; 4,096
 	Streams   int           // how many streams may be open at once; 1,024
 	Heartbeat time.Duration // how often a quiet stream sends its cursor; 15 s
 }
@@ -54,7 +54,10 @@ func New(o Options) *Source {
 }
 
 // Observe receives an event of the tree. It never waits.
-func (s *Source) Observe(e supervisor.Event) { s.feed.Observe(e) }
+func (s *Source) Observe(e supervisor.Event) { s.feed.add(engines.TreeChanged{Event: e}) }
+
+// Changed receives a change of the node's readiness. It never waits.
+func (s *Source) Changed(e engines.ReadinessChanged) { s.feed.add(e) }
 
 // Open returns the number of open streams.
 func (s *Source) Open() int { return int(s.open.Load()) }
