@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// alarm logs each proof that a validator has misbehaved, such as two votes of one key for two blocks
-// of one height.
+// alarm logs each proof that a validator has misbehaved, such as two votes of one key for two
+// blocks of one height.
 func (a *app) alarm(height int64, proofs []abci.Misbehavior) {
 	for _, p := range proofs {
 		whose, cure := "another validator", "its operator must stop the second process; the holder of the governance "+
@@ -18,8 +18,8 @@ func (a *app) alarm(height int64, proofs []abci.Misbehavior) {
 
 		if own {
 			a.evidence.Add(1)
-			whose, cure = "this validator", "another process signs with this home's validator key, or did: find and stop it "+
-				"before this node goes on, and replace the key"
+			whose, cure = "this validator", "another process signs with this home's validator key, or did: "+
+				"find and stop it before this node goes on, and replace the key"
 		}
 
 		a.log.Error("double sign: "+whose+" has signed two different things for one height",

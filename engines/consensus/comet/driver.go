@@ -249,8 +249,8 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	return attempt{p, t.starts}, nil
 }
 
-// childEnv returns the environment of the process: what Go's runtime reads of ours. The process gets
-// a share of the node's memory limit, in percent; 0 stands for all of it.
+// childEnv returns the environment of the process: what Go's runtime reads of ours. The process
+// gets a share of the node's memory limit, in percent; 0 stands for all of it.
 func childEnv(share int) []string {
 	env := process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR", "GOGC", "GOTRACEBACK", "GODEBUG")
 	if own := process.Inherit("GOMEMLIMIT"); len(own) > 0 && (share == 0 || share == 100) {

@@ -67,8 +67,8 @@ func (g *guard) check(states dbm.DB) error {
 
 // genesis returns the genesis with which the chain began, or that of the file if it has not. If the
 // file is another one than the chain began with, it returns an error that wraps
-// comethome.ErrGenesisEdited: CometBFT would go on with the old one, and the rest of the node with the
-// new one.
+// comethome.ErrGenesisEdited: CometBFT would go on with the old one, and the rest of the node with
+// the new one.
 func (g *guard) genesis(states dbm.DB) (*types.GenesisDoc, error) {
 	path := g.config.GenesisFile()
 	file, err := types.GenesisDocFromFile(path)
@@ -115,8 +115,8 @@ const (
 )
 
 // signing returns an error if the signing state is not that of this validator at the end of this
-// chain. If it is older than a signature in the blocks (comethome.ErrSigningOld), the validator could
-// sign another vote for that height. If it is further ahead than the chain can be
+// chain. If it is older than a signature in the blocks (comethome.ErrSigningOld), the validator
+// could sign another vote for that height. If it is further ahead than the chain can be
 // (comethome.ErrSigningAhead), the validator would sign nothing until the chain is there.
 func (g *guard) signing(blocks *store.BlockStore, state sm.State, doc *types.GenesisDoc) error {
 	path := g.config.PrivValidatorStateFile()
@@ -131,7 +131,8 @@ func (g *guard) signing(blocks *store.BlockStore, state sm.State, doc *types.Gen
 
 	is := fmt.Sprintf("%s is at height %d, round %d, step %d", path, signed.Height, signed.Round, signed.Step)
 
-	for h := blocks.Height(); h > 0 && h >= signed.Height && h >= blocks.Base() && h > blocks.Height()-mostCommits; h-- {
+	oldest := max(1, signed.Height, blocks.Base(), blocks.Height()-mostCommits)
+	for h := blocks.Height(); h >= oldest; h-- {
 		commit := blocks.LoadBlockCommit(h)
 		if commit == nil || h == blocks.Height() {
 			commit = blocks.LoadSeenCommit(h)
@@ -165,8 +166,8 @@ func (g *guard) signing(blocks *store.BlockStore, state sm.State, doc *types.Gen
 	possible := last + slack + mostBlocks*max(int64(g.now.Sub(since)/time.Second), 0)
 	if signed.Height > possible {
 		return fmt.Errorf("%w: %s, and chain %s had %d blocks %v ago, so that this "+
-			"validator would sign nothing until the chain is there: %s", comethome.ErrSigningAhead, is, doc.ChainID, last,
-			g.now.Sub(since).Round(time.Second), cure)
+			"validator would sign nothing until the chain is there: %s", comethome.ErrSigningAhead, is, doc.ChainID,
+			last, g.now.Sub(since).Round(time.Second), cure)
 	}
 
 	return nil

@@ -180,16 +180,16 @@ func (g *greeter) Receive(e p2p.Envelope) {
 	g.mu.Unlock()
 
 	if len(differ) > 0 {
-		g.notices.tell(PeerGenesis, string(e.Src.ID()), "peer %s has another genesis than this node, so they cannot agree "+
-			"on a block, and the connection is closed (%s): compare %s with those of the other nodes, and put the "+
-			"chain's file in place before the first start", name(e.Src), strings.Join(differ, "; "), g.path)
+		g.notices.tell(PeerGenesis, string(e.Src.ID()), "peer %s has another genesis than this node, so they cannot "+
+			"agree on a block, and the connection is closed (%s): compare %s with those of the other nodes, and put "+
+			"the chain's file in place before the first start", name(e.Src), strings.Join(differ, "; "), g.path)
 		g.Switch.StopPeerForError(e.Src, errGenesis)
 		return
 	}
 
 	if same {
-		g.notices.tell(DoubleSign, string(e.Src.ID()), "peer %s has this validator's key (%X): two nodes that sign with "+
-			"one key are a double sign; stop one of the two at once", name(e.Src), tmhash.SumTruncated(h.PubKey))
+		g.notices.tell(DoubleSign, string(e.Src.ID()), "peer %s has this validator's key (%X): two nodes that sign "+
+			"with one key are a double sign; stop one of the two at once", name(e.Src), tmhash.SumTruncated(h.PubKey))
 	}
 }
 

@@ -175,10 +175,10 @@ func (f *peerFacts) rejected(about string, err p2p.ErrRejected) (id string, know
 			return about, true // we dialled ourselves
 		}
 		from := err.Addr()
-		f.notices.tell(DuplicateID, string(f.own), "a node at %s has this node's id %s: two nodes have one node key, such "+
-			"as a copied home, and their peers let only one of them in; stop the copy, or give it keys of its own "+
-			"(remove its comet/config/node_key.json and run 'coppice keys generate node'; if it also has a copy of the "+
-			"validator key, it must never run)", hostOf(from.DialString()), f.own)
+		f.notices.tell(DuplicateID, string(f.own), "a node at %s has this node's id %s: two nodes have one node key, "+
+			"such as a copied home, and their peers let only one of them in; stop the copy, or give it keys of its "+
+			"own (remove its comet/config/node_key.json and run 'coppice keys generate node'; if it also has a copy "+
+			"of the validator key, it must never run)", hostOf(from.DialString()), f.own)
 		return about, true
 
 	case strings.Contains(said, "already connected"): // of the filter that allow_duplicate_ip = false adds
@@ -208,8 +208,8 @@ func (f *peerFacts) rejected(about string, err p2p.ErrRejected) (id string, know
 // duplicate notes that a peer came whose id is connected already.
 func (f *peerFacts) duplicate(id string) (about string, known bool) {
 	if f.often("duplicate "+id, oftenWithin) >= often { // else two nodes have dialled each other at the same moment
-		f.notices.tell(DuplicateID, id, "a node with the id %s keeps connecting while a node with this id is connected: "+
-			"two nodes have one node key, such as a copied home; stop the copy, or give it keys of its own", id)
+		f.notices.tell(DuplicateID, id, "a node with the id %s keeps connecting while a node with this id is "+
+			"connected: two nodes have one node key, such as a copied home; stop the copy, or give it keys of its own", id)
 	}
 	return id, true
 }
@@ -217,9 +217,9 @@ func (f *peerFacts) duplicate(id string) (about string, known bool) {
 // ended notes that a peer ended a connection at once. It reports whether that is known.
 func (f *peerFacts) ended(id, said string) bool {
 	if f.often("ended "+id, oftenWithin) >= endsOften {
-		f.notices.tell(PeerRefuses, id, "peer %s ends every connection at once (%s): it refuses this node. Its log says why; "+
-			"usually another node with the same node key (a copied home) or, with allow_duplicate_ip = false there, "+
-			"with the same address is connected to it", id, said)
+		f.notices.tell(PeerRefuses, id, "peer %s ends every connection at once (%s): it refuses this node. Its log "+
+			"says why; usually another node with the same node key (a copied home) or, with allow_duplicate_ip = "+
+			"false there, with the same address is connected to it", id, said)
 	}
 	return f.notices.has(PeerRefuses, id)
 }

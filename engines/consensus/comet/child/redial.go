@@ -52,8 +52,8 @@ func (s switchDialler) Occupied(to *p2p.NetAddress) bool {
 // peer too: at once when a connection ends, and then every 5 to 8 s. But a dial into a silent
 // network takes 3 s, and CometBFT does not dial at all if one dial ends just as the connection of
 // another does. Without redial, CometBFT is therefore late to find a peer that is back, or a
-// network that is whole again. redial does not disturb a dial that is under way. It tells why a peer
-// is refused. CometBFT itself dials such a peer only once.
+// network that is whole again. redial does not disturb a dial that is under way. It tells why a
+// peer is refused. CometBFT itself dials such a peer only once.
 func redial(ctx context.Context, d dialler, peer string, f *peerFacts) {
 	id, _, _ := strings.Cut(peer, "@")
 	least := redialLater
@@ -81,8 +81,8 @@ func redial(ctx context.Context, d dialler, peer string, f *peerFacts) {
 		}
 		switch {
 		case !f.dupIP && d.Occupied(to):
-			f.notices.tell(DuplicateIP, id, "peer %s is not dialled: another peer is connected from its address %s, and "+
-				"[p2p] allow_duplicate_ip = false; set it to true in config.toml if several nodes share an address",
+			f.notices.tell(DuplicateIP, id, "peer %s is not dialled: another peer is connected from its address %s, "+
+				"and [p2p] allow_duplicate_ip = false; set it to true in config.toml if several nodes share an address",
 				id, to.IP)
 			last = time.Now()
 

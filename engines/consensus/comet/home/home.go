@@ -133,7 +133,8 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 // ErrGenesis is the error if the genesis of CometBFT and the genesis of the home do not match.
 var ErrGenesis = errors.New("CometBFT's genesis and the home's genesis are of different chains")
 
-// ErrGenesisEdited is the error if the genesis of CometBFT is not the one that its chain began with.
+// ErrGenesisEdited is the error if the genesis of CometBFT is not the one that its chain began
+// with.
 var ErrGenesisEdited = errors.New("CometBFT's genesis was edited after the chain began")
 
 // KeyEd25519 is the only kind of validator key.

@@ -20,12 +20,13 @@ func whole(home, path string) error {
 
 	switch {
 	case !exists(home):
-		return fmt.Errorf("%w: %s does not exist: this node's keys, signing state and blocks are gone; put the directory "+
-			"back as it was last (an older copy of its signing state can sign twice), or %s", ErrHome, home, newHome)
+		return fmt.Errorf("%w: %s does not exist: this node's keys, signing state and blocks are gone; put the "+
+			"directory back as it was last (an older copy of its signing state can sign twice), or %s", ErrHome, home,
+			newHome)
 
 	case !exists(filepath.Join(home, "config")):
-		return fmt.Errorf("%w: %s has no directory config: this node's keys and configuration are gone; put it back from "+
-			"a copy, or %s", ErrHome, home, newHome)
+		return fmt.Errorf("%w: %s has no directory config: this node's keys and configuration are gone; put it back "+
+			"from a copy, or %s", ErrHome, home, newHome)
 
 	default:
 		return fmt.Errorf("%w: %s does not exist: put it back from a copy of the home; %s", ErrHome, path,
@@ -39,8 +40,8 @@ func cureOf(name string) string {
 	case "genesis.json":
 		return "every node of the chain has the same file"
 	case "node_key.json":
-		return "without a copy, 'coppice keys generate node' makes another one, and the node gets another id, which its " +
-			"peers must know"
+		return "without a copy, 'coppice keys generate node' makes another one, and the node gets another id, which " +
+			"its peers must know"
 	case "config.toml":
 		return "without a copy, take that of a new home ('coppice init') and set laddr and persistent_peers in it"
 	}

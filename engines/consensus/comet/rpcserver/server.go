@@ -118,7 +118,8 @@ func crossOrigin(c *cfg.RPCConfig, next http.Handler) http.Handler {
 		return next
 	}
 	return cors.New(cors.Options{
-		AllowedOrigins: c.CORSAllowedOrigins, AllowedMethods: c.CORSAllowedMethods, AllowedHeaders: c.CORSAllowedHeaders,
+		AllowedOrigins: c.CORSAllowedOrigins, AllowedMethods: c.CORSAllowedMethods,
+		AllowedHeaders: c.CORSAllowedHeaders,
 	}).Handler(next)
 }
 
