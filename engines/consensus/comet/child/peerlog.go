@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -76,7 +77,7 @@ func (l *peerLog) Debug(msg string, keyvals ...any) {
 // Info implements cmtlog.Logger.
 func (l *peerLog) Info(msg string, keyvals ...any) {
 	l.look(msg, keyvals)
-	l.Logger.Info(msg, keyvals...)
+	l.Logger.Info(msg, short(keyvals)...)
 }
 
 // Error implements cmtlog.Logger.
@@ -84,7 +85,24 @@ func (l *peerLog) Error(msg string, keyvals ...any) {
 	if about, known := l.look(msg, keyvals); known || about != "" && l.again(msg+about) {
 		return
 	}
-	l.Logger.Error(msg, keyvals...)
+	l.Logger.Error(msg, short(keyvals)...)
+}
+
+// mostOfValue bounds a value in a line. CometBFT logs whole answers that a client did not read.
+const mostOfValue = 2 << 10
+
+// short returns keyvals with long texts cut.
+func short(keyvals []any) []any {
+	for i, v := range keyvals {
+		if b, ok := v.([]byte); ok && len(b) > mostOfValue {
+			keyvals = slices.Clone(keyvals)
+			keyvals[i] = fmt.Sprintf("%d bytes: %.100q…", len(b), b)
+		} else if s, ok := v.(string); ok && len(s) > mostOfValue {
+			keyvals = slices.Clone(keyvals)
+			keyvals[i] = fmt.Sprintf("%d bytes: %.100q…", len(s), s)
+		}
+	}
+	return keyvals
 }
 
 // often counts an event and returns how many there were within d.

@@ -3,9 +3,14 @@ package rpcserver
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"time"
+
+	rpc "github.com/cometbft/cometbft/rpc/jsonrpc/server"
+	rpctypes "github.com/cometbft/cometbft/rpc/jsonrpc/types"
 )
 
 // bounded serves requests of strangers: it answers the calls of a batch one after the other, and
@@ -13,8 +18,12 @@ import (
 // single call.
 type bounded struct {
 	*limits
-	next http.Handler
+	next   http.Handler
+	config *rpc.Config
 }
+
+// smallBody is the size up to which a request needs no share of the budget before it is read.
+const smallBody = 64 << 10
 
 // ServeHTTP answers a request.
 func (h bounded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -23,9 +32,20 @@ func (h bounded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	calls, body, err := callsOf(r)
+	calls, body, done, err := h.callsOf(w, r)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		status := http.StatusBadRequest
+		if errors.Is(err, ErrBusy) {
+			status = http.StatusServiceUnavailable
+		}
+		http.Error(w, err.Error(), status)
+		return
+	}
+	defer done()
+
+	if most := h.config.MaxRequestBatchSize; most > 0 && len(calls) > most {
+		_ = rpc.WriteRPCResponseHTTP(w, rpctypes.RPCInvalidRequestError(nil,
+			fmt.Errorf("batch request exceeds maximum (%d) allowed number of requests", most)))
 		return
 	}
 
@@ -47,24 +67,39 @@ func (h bounded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(a.body.Bytes())
 }
 
-// callsOf returns the calls of a batch, or nil and the body if the request is not a batch.
-func callsOf(r *http.Request) (calls []json.RawMessage, body []byte, err error) {
+// callsOf returns the calls of a batch, or nil and the body if the request is not a batch. A large
+// body holds a share of the budget until done is called.
+func (h bounded) callsOf(w http.ResponseWriter, r *http.Request) (calls []json.RawMessage, body []byte, done func(),
+	err error) {
+	done = func() {}
 	if r.Body == nil {
-		return nil, nil, nil
+		return nil, nil, done, nil
 	}
 
-	body, err = io.ReadAll(r.Body)
+	if n := r.ContentLength; n < 0 || n > smallBody {
+		if n < 0 || n > h.config.MaxBodyBytes {
+			n = h.config.MaxBodyBytes
+		}
+		taken, err := h.bodies.take(r.Context(), perByteOfBody*n)
+		if err != nil {
+			return nil, nil, done, err
+		}
+		done = func() { h.bodies.give(taken) }
+	}
+
+	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, h.config.MaxBodyBytes))
 	if err != nil {
-		return nil, nil, err
+		done()
+		return nil, nil, nil, err
 	}
 	if first := bytes.TrimSpace(body); r.Method != http.MethodPost || len(first) == 0 || first[0] != '[' {
-		return nil, body, nil
+		return nil, body, done, nil
 	}
 	if json.Unmarshal(body, &calls) != nil || len(calls) == 0 {
-		return nil, body, nil // CometBFT says what is wrong
+		return nil, body, done, nil // CometBFT says what is wrong
 	}
 
-	return calls, nil, nil
+	return calls, nil, done, nil
 }
 
 // batch writes the answers to the calls as one array. When their bytes exceed the limit, the rest
@@ -72,6 +107,7 @@ func callsOf(r *http.Request) (calls []json.RawMessage, body []byte, err error) 
 func (h bounded) batch(w http.ResponseWriter, r *http.Request, calls []json.RawMessage) {
 	w.Header().Set("Content-Type", "application/json")
 	sent := int64(0)
+	timeout := http.NewResponseController(w)
 
 	for i, call := range calls {
 		var body []byte
@@ -91,6 +127,7 @@ func (h bounded) batch(w http.ResponseWriter, r *http.Request, calls []json.RawM
 			if sent == 0 {
 				opening = []byte{'['}
 			}
+			_ = timeout.SetWriteDeadline(time.Now().Add(h.config.WriteTimeout)) // of each answer, not of all
 			_, _ = w.Write(opening)
 			_, _ = w.Write(body)
 			sent += int64(len(body)) + 1

@@ -28,8 +28,11 @@ const (
 // decoded block, and its JSON, which CometBFT builds several times.
 const perByte = 8
 
+// perByteOfBody is the estimated memory that a request takes for each of its bytes.
+const perByteOfBody = 4
+
 // ErrBusy is the error if the answers in progress leave no memory for another one in time.
-var ErrBusy = errors.New("the RPC is busy with large answers")
+var ErrBusy = errors.New("the RPC is busy with large requests or answers")
 
 // errLarge is the error if a page of an answer would have more bytes than MostOfAnswer.
 var errLarge = fmt.Errorf("the answer would have more than %d bytes: ask for fewer items with per_page or limit",
@@ -67,11 +70,14 @@ func (b *budget) give(n int64) { b.weights.Release(n) }
 // limits are what the listeners for strangers share.
 type limits struct {
 	budget *budget
+	bodies *budget  // of requests that are read
 	most   int64    // bytes of all answers of a batch, or of the items of a page
 	meters sync.Map // string: *metered, the websockets by remote address
 }
 
-func newLimits() *limits { return &limits{budget: newBudget(budgetBytes), most: MostOfAnswer} }
+func newLimits() *limits {
+	return &limits{budget: newBudget(budgetBytes), bodies: newBudget(budgetBytes), most: MostOfAnswer}
+}
 
 // share is what one call over HTTP holds of a budget, until its answer has been written.
 type share struct {

@@ -62,8 +62,11 @@ func Serve(n *node.Node, c *cfg.RPCConfig, o Options, log cmtlog.Logger) (s *Ser
 		if addr = strings.TrimSpace(addr); addr == "" {
 			continue
 		}
-		handler := crossOrigin(c, bounded{l, handler(env, c, methods, config, log)})
-		if err := s.listen(addr, handler, c, config, log); err != nil {
+		h := handler(env, c, methods, config, log)
+		if strings.HasPrefix(addr, "tcp://") { // a unix socket is for users of this machine
+			h = bounded{l, h, config}
+		}
+		if err := s.listen(addr, crossOrigin(c, h), c, config, log); err != nil {
 			return nil, err
 		}
 	}
@@ -109,7 +112,7 @@ func handler(env *rpccore.Environment, c *cfg.RPCConfig, methods rpccore.RoutesM
 	mux.HandleFunc(websocketPath, wm.WebsocketHandler)
 	rpc.RegisterRPCFuncs(mux, methods, log)
 
-	return mux
+	return rpc.PreChecksHandler(rpc.RecoverAndLogHandler(mux, log), config)
 }
 
 // crossOrigin adds the configured CORS headers.
@@ -130,10 +133,14 @@ func (s *Server) listen(addr string, h http.Handler, c *cfg.RPCConfig, config *r
 	}
 	s.listeners = append(s.listeners, l)
 
+	server := &http.Server{
+		Handler: h, ReadTimeout: config.ReadTimeout, ReadHeaderTimeout: config.ReadTimeout,
+		WriteTimeout: config.WriteTimeout, MaxHeaderBytes: config.MaxHeaderBytes,
+	}
 	go func() {
-		serve := func() error { return rpc.Serve(l, h, log, config) }
+		serve := func() error { return server.Serve(l) }
 		if c.IsTLSEnabled() {
-			serve = func() error { return rpc.ServeTLS(l, h, c.CertFile(), c.KeyFile(), log, config) }
+			serve = func() error { return server.ServeTLS(l, c.CertFile(), c.KeyFile()) }
 		}
 		if err := serve(); err != nil && !errors.Is(err, net.ErrClosed) {
 			log.Error("Error serving server", "err", err)
