@@ -276,7 +276,7 @@ func (s *nodeService) Status(ctx context.Context,
 		BlockTime: timestamp(st.Chain.Time), Version: st.Version, PoolSize: uint64(st.PoolSize), Profile: st.Profile,
 		Consensus: st.Consensus, Ready: st.Condition.Able(), LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
 		Readiness: ReadinessOf(st.Condition),
-		History: st.History, LogId: st.LogID[:],
+		History:   st.History, LogId: st.LogID[:],
 	}), nil
 }
 

@@ -16,21 +16,21 @@ import (
 
 // statusJSON is what "status --json" prints.
 type statusJSON struct {
-	ChainID      string     `json:"chain_id"`
-	Period       uint64     `json:"period"`
-	Height       uint64     `json:"height"`
-	AppHash      string     `json:"app_hash"`
-	BlockTime    *time.Time `json:"block_time,omitempty"`
-	Ready        bool       `json:"ready"`
+	ChainID   string     `json:"chain_id"`
+	Period    uint64     `json:"period"`
+	Height    uint64     `json:"height"`
+	AppHash   string     `json:"app_hash"`
+	BlockTime *time.Time `json:"block_time,omitempty"`
+	Ready     bool       `json:"ready"`
 	readinessJSON
-	PoolSize     uint64     `json:"pool_size"`
-	Consensus    string     `json:"consensus"`
-	Profile      string     `json:"profile"`
-	Version      string     `json:"version"`
-	LogIndex     uint64     `json:"log_index"`
-	AppliedIndex uint64     `json:"applied_index"`
-	History      string     `json:"history"`
-	LogID        string     `json:"log_id"`
+	PoolSize     uint64 `json:"pool_size"`
+	Consensus    string `json:"consensus"`
+	Profile      string `json:"profile"`
+	Version      string `json:"version"`
+	LogIndex     uint64 `json:"log_index"`
+	AppliedIndex uint64 `json:"applied_index"`
+	History      string `json:"history"`
+	LogID        string `json:"log_id"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
