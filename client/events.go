@@ -73,7 +73,6 @@ func (e Event) MarshalJSON() ([]byte, error) {
 
 type eventJSON struct {
 	Cursor      *uint64         `json:"cursor,omitempty"`
-	History     string          `json:"history,omitempty"`
 	Type        string          `json:"type"`
 	Kind        string          `json:"kind,omitempty"`
 	Record      json.RawMessage `json:"record,omitempty"`
@@ -88,6 +87,7 @@ type eventJSON struct {
 	DelaySec    float64         `json:"delay_seconds,omitempty"`
 	Text        string          `json:"text,omitempty"`
 	Dropped     uint64          `json:"dropped,omitempty"`
+	History     string          `json:"history,omitempty"`
 }
 
 // EventOf converts an event from its wire form. It returns an error for a record of an unknown
