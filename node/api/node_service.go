@@ -66,7 +66,7 @@ func (o NodeOptions) withDefaults() NodeOptions {
 // NodeHandler returns the handler of NodeService over b, and the path prefix to mount it at.
 func NodeHandler(b Core, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
-	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
+	opts := []connect.HandlerOption{knownEnums(), connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
 	if o.Token != "" {
 		opts = append(opts, connect.WithInterceptors(wantToken(o.Token)))
 	}
