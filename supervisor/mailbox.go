@@ -8,10 +8,17 @@ import (
 
 // message is an exit, an attempt to restart, or a call. Messages are served in the order of their
 // arrival, as in an Erlang mailbox.
-type message struct {
-	serve  func()
-	refuse func() // called if the run ends without calling serve; nil if no caller waits
+type message interface {
+	serve()
+	refuse() // called if the run ends without calling serve
 }
+
+// notice is a message that no caller waits for.
+type notice func()
+
+func (f notice) serve() { f() }
+
+func (notice) refuse() {}
 
 // mailbox is a queue whose put never blocks. It is bounded by what exists: one exit per
 // incarnation, one retry per child, one call per waiting caller.
@@ -51,11 +58,11 @@ func (b *mailbox) take() (m message, ok bool) {
 
 	q := b.queue
 	if len(q) == 0 {
-		return m, false
+		return nil, false
 	}
 
 	m = q[0]
-	q[0] = message{}
+	q[0] = nil
 	b.queue = q[1:]
 
 	return m, true
@@ -119,7 +126,7 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 	defer leave()
 
 	c := &call{f: f, done: make(chan struct{})}
-	if !r.box.put(message{serve: c.serve, refuse: c.refuse}) {
+	if !r.box.put(c) {
 		return Ref{}, r.gone()
 	}
 

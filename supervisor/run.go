@@ -180,7 +180,7 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 // run itself stopped or was starting is stale, and is ignored (OTP rule 59).
 func (r *Run) exited(inc *incarnation) {
 	if inc.started() {
-		r.box.put(message{serve: func() { r.handleExit(inc) }})
+		r.box.put(notice(func() { r.handleExit(inc) }))
 	}
 }
 
