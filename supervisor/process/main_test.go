@@ -48,6 +48,9 @@ func TestMain(m *testing.M) {
 		fmt.Println("ready")
 		puppet()
 
+	case "init":
+		initProcess()
+
 	case "parent", "parent+guard", "parent+self":
 		parent(os.Getenv(modeKey))
 	}

@@ -161,6 +161,7 @@ func (r *running) host(ctx, life context.Context, launched chan<- error) {
 	}
 
 	err := r.cmd.Wait()
+	r.disown()
 	r.settle()
 	if r.guard != nil {
 		r.guard.reap()
@@ -203,6 +204,7 @@ func (r *running) fork() (err error) {
 	}
 
 	r.placed()
+	r.adopt()
 
 	return nil
 }
