@@ -111,15 +111,12 @@ func do(command string) {
 		signal.Notify(c, syscall.SIGTERM)
 		go func() { <-c; os.Exit(n) }()
 
-	case "hold": // SIGTERM is only counted
-		signal.Notify(held, syscall.SIGTERM)
+	case "hold": // these signals only wait for await
+		signal.Notify(held, syscall.SIGTERM, syscall.SIGWINCH)
 
-	case "await": // a SIGTERM
-		<-held
-
-	case "unasked":
-		if len(held) > 0 {
-			panic("there was a SIGTERM")
+	case "await": // the signal, which must be the first
+		if first := <-held; first.String() != arg {
+			panic("the first signal was: " + first.String())
 		}
 
 	case "terminal":

@@ -377,11 +377,12 @@ func TestKillModes(t *testing.T) {
 			master.tell(t, "hold")
 			stopped := make(chan error, 1)
 			go func() { stopped <- run.TerminateChild(context.Background(), "child") }()
-			master.tell(t, "await")
+			master.tell(t, "await terminated")
 			if c.workerIsAsked {
-				worker.tell(t, "await")
+				worker.tell(t, "await terminated")
 			} else {
-				worker.tell(t, "unasked")
+				require.NoError(t, syscall.Kill(worker.pid, syscall.SIGWINCH))
+				worker.tell(t, "await window changed")
 			}
 			master.order(t, "exit 0")
 			require.NoError(t, <-stopped)
