@@ -19,7 +19,7 @@ const (
 	// reapPause bounds how often zombies are looked for.
 	reapPause = 50 * time.Millisecond
 	// reapGrace is how long a zombie is left to a wait that is not visible, see reaper.
-	reapGrace = 5 * time.Second
+	reapGrace = 2 * time.Second
 )
 
 // reaper reaps the orphans that the system gives to this process: all those of a PID namespace if
