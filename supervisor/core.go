@@ -114,9 +114,7 @@ func (r *core) receive() (m message, ok bool) {
 // closed.
 func (r *core) end(err error, over func()) {
 	for _, m := range r.box.close() {
-		if m.refuse != nil {
-			m.refuse()
-		}
+		m.refuse()
 	}
 
 	r.update(func() { r.state, err = NotRunning, withOrphan(err, r.orphan) })
@@ -150,12 +148,12 @@ func (r *core) attempt(s *slot) (delay time.Duration, tooMany *GiveUpError) {
 // been replaced or removed by then. r.mu is held.
 func (r *core) postpone(s *slot, delay time.Duration, perform func()) {
 	var timer *time.Timer
-	m := message{serve: func() {
+	m := notice(func() {
 		if s.timer == timer {
 			r.update(func() { s.timer = nil })
 			perform()
 		}
-	}}
+	})
 	timer = time.AfterFunc(delay, func() { r.box.put(m) })
 	s.timer = timer
 }

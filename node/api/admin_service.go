@@ -26,7 +26,7 @@ const (
 // requires the token.
 func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, http.Handler) {
 	return apiv1connect.NewAdminServiceHandler(&adminService{h, token},
-		append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
+		append(opts, knownEnums(), connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
 // HealthHandler returns a handler that reports the node's health to clients that do not speak

@@ -31,7 +31,7 @@ type Snapshots interface {
 // at. Every call requires the token.
 func SnapshotHandler(s Snapshots, token string) (string, http.Handler) {
 	return apiv1connect.NewSnapshotServiceHandler(&snapshotService{s},
-		connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(wantToken(token)))
+		knownEnums(), connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(wantToken(token)))
 }
 
 type snapshotService struct{ s Snapshots }
