@@ -132,6 +132,16 @@ type Homed interface {
 	Reset(h Home) error
 }
 
+// Verifier is a Kind whose files in the home of a node can be verified while no node runs.
+type Verifier interface {
+	Kind
+
+	// Verify reads everything of the kind in the home that a start would read, and changes nothing.
+	// s is the state to which the home's log leads; it is the zero State if no chain has started.
+	// If a start would fail, Verify returns an error of a Class, which names the file.
+	Verify(ctx context.Context, h Home, s chain.State) error
+}
+
 var registry struct {
 	mu    sync.Mutex
 	kinds []Kind

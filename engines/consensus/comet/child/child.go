@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	dbm "github.com/cometbft/cometbft-db"
 	cfg "github.com/cometbft/cometbft/config"
 	cmtflags "github.com/cometbft/cometbft/libs/cli/flags"
 	cmtlog "github.com/cometbft/cometbft/libs/log"
@@ -158,28 +159,36 @@ func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	return n, unfit(err)
 }
 
+// openDatabase opens a database of CometBFT. Its error names the database: that of goleveldb does
+// not. A database that cannot be opened is damaged, unless the machine was busy.
+func openDatabase(c *cfg.DBContext) (dbm.DB, error) {
+	db, err := cfg.DefaultDBProvider(c)
+	if err == nil || Busy(err) || errors.Is(err, fs.ErrPermission) {
+		return db, err
+	}
+	return nil, fmt.Errorf("%w: the database %s: %w; %s", comethome.ErrChainDamage,
+		filepath.Join(c.Config.DBDir(), c.ID+".db"), err, comethome.Cure)
+}
+
 // unfit wraps err in ErrChainDamage if err says that CometBFT's data is damaged or does not match
 // ours. It judges by error texts, because the handshake loses the types of errors. A panic while a
 // node is made counts as such an error, because it comes from the data that CometBFT read, unless
 // the machine was busy (see Busy).
 func unfit(err error) error {
-	if err == nil || Busy(err) {
+	if err == nil || Busy(err) || errors.Is(err, comethome.ErrChainDamage) {
 		return err
 	}
-
-	const cure = "put comet and data back from one backup of the home, or make a new home with the keys of this one " +
-		"and join by block sync or state sync"
 
 	switch text := err.Error(); {
 	case strings.Contains(text, "is higher than core"): // sm.ErrAppBlockHeightTooHigh
 		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s",
-			comethome.ErrChainDamage, err, cure)
+			comethome.ErrChainDamage, err, comethome.Cure)
 	case strings.Contains(text, "too far below block store base"): // sm.ErrAppBlockHeightTooLow
 		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s",
-			comethome.ErrChainDamage, err, cure)
+			comethome.ErrChainDamage, err, comethome.Cure)
 	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
 		return fmt.Errorf("%w: CometBFT cannot go on with what is in its databases: %w; %s",
-			comethome.ErrChainDamage, err, cure)
+			comethome.ErrChainDamage, err, comethome.Cure)
 	}
 
 	return err

@@ -31,7 +31,7 @@ type guard struct {
 
 // open is a cfg.DBProvider. CometBFT opens the blocks and then the states, before it reads either.
 func (g *guard) open(ctx *cfg.DBContext) (dbm.DB, error) {
-	db, err := cfg.DefaultDBProvider(ctx)
+	db, err := openDatabase(ctx)
 	if err != nil {
 		return nil, err
 	}

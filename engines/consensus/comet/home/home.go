@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -258,22 +257,4 @@ func Class(err error) consensus.Class {
 		return consensus.Config
 	}
 	return consensus.None
-}
-
-// CheckChainData returns an error if the application is at a height above 0 and CometBFT's block
-// store is empty. CometBFT would crash at such a start.
-func CheckChainData(c *cfg.Config, height uint64) error {
-	if height == 0 {
-		return nil
-	}
-
-	dir := filepath.Join(c.DBDir(), "blockstore.db")
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s does not exist, and the state is at height %d: restore it from a backup, or make a "+
-			"new home and join by block sync", ErrChainData, dir, height)
-	} else if err != nil {
-		return fmt.Errorf("%w: %w", ErrHome, err)
-	}
-
-	return nil
 }

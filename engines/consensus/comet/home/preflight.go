@@ -1,6 +1,8 @@
 package home
 
 import (
+	"bytes"
+	goed25519 "crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -234,6 +236,11 @@ func checkKeys(c *cfg.Config) error {
 func checkKey(key crypto.PrivKey) error {
 	if k, ok := key.(ed25519.PrivKey); !ok || len(k) != ed25519.PrivateKeySize {
 		return fmt.Errorf("there is no private key of kind %s in it", ed25519.PrivKeyName)
+	}
+
+	// The second half of a key is its public part. If it is another, every signature is invalid.
+	if whole := goed25519.NewKeyFromSeed(key.Bytes()[:goed25519.SeedSize]); !bytes.Equal(whole, key.Bytes()) {
+		return errors.New("the private key in it is damaged: its public part does not belong to it")
 	}
 	return nil
 }
