@@ -43,7 +43,7 @@ func (n *Node) openListener() (err error) {
 // route fills the listener's table of routes.
 func (n *Node) route() {
 	n.listener.Route(api.AdminRoutes(n.view(), n.news, n.token, n.meter.Request)...)
-	n.listener.Route(api.SnapshotRoutes(n.snaps, n.token)...)
+	n.listener.Route(api.SnapshotRoutes(copies{n.snaps, n}, n.token)...)
 	n.listener.Route(n.meter.Routes()...)
 	n.listener.Route(api.Route{Pattern: "/", Handler: n.gate, Class: api.Work})
 }
@@ -52,7 +52,7 @@ func (n *Node) route() {
 func (n *Node) view() host.View {
 	return host.View{
 		Root: func() *supervisor.Supervisor { return n.host }, Plan: n.plan, Profile: n.config.Profile, Down: n.whyDown,
-		Version: n.version, Started: n.started, Home: n.home, News: n.news,
+		Version: n.version, Started: n.started, Home: n.home, News: n.news, End: n.Stop,
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 type fakeHost struct {
 	scripted
 	kills []api.Kill
+	stops int
 	fail  error
 	why   string // why the node is not ready
 }
@@ -34,6 +35,7 @@ func (f *fakeHost) Health() (ready bool, _ string) { return f.why == "", f.why }
 func (f *fakeHost) Status() api.HostStatus {
 	return api.HostStatus{Up: f.why == "", Reason: f.why, PID: 42}
 }
+func (f *fakeHost) Stop() { f.stops++ }
 func (f *fakeHost) Kill(_ context.Context, k api.Kill) (api.Killed, error) {
 	f.kills = append(f.kills, k)
 	return api.Killed{Path: k.Path, Incarnation: 9, Type: apiv1.ChildType_CHILD_TYPE_WORKER}, f.fail
@@ -183,4 +185,27 @@ func TestHealthSpeaksHTTP(t *testing.T) {
 	code, body = get()
 	require.Equal(t, http.StatusOK, code)
 	require.Equal(t, "ready\n", body)
+}
+
+func TestStopWantsTheToken(t *testing.T) {
+	h := &fakeHost{}
+	c := serveAdmin(t, h)
+	stop := func(token string) (*connect.Response[apiv1.StopResponse], error) {
+		req := connect.NewRequest(&apiv1.StopRequest{})
+		if token != "" {
+			req.Header().Set("Authorization", "Bearer "+token)
+		}
+		return c.Stop(t.Context(), req)
+	}
+
+	_, err := stop("")
+	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(err))
+	_, err = stop("wrong")
+	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
+	require.Zero(t, h.stops)
+
+	res, err := stop("secret")
+	require.NoError(t, err)
+	require.EqualValues(t, 42, res.Msg.Pid)
+	require.Equal(t, 1, h.stops)
 }

@@ -39,6 +39,9 @@ type Host interface {
 	// ErrNotRunning.
 	Kill(ctx context.Context, k Kill) (Killed, error)
 
+	// Stop begins an orderly stop of the process, and does not wait for it.
+	Stop()
+
 	// Health reports whether the node is ready. If it is not, reason says why.
 	Health() (ready bool, reason string)
 

@@ -58,9 +58,7 @@ func Main(p Program) int {
 	}
 
 	err = out.finish(err)
-	if out.brokenPipe() {
-		dieOfBrokenPipe()
-	}
+	out.dieOfBrokenPipe()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "coppice:", failureText(err))
 	}
