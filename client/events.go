@@ -25,6 +25,10 @@ type Event struct {
 	// the node has not yet been able to ask the log for its newest record.
 	Cursor *uint64
 
+	// History is the history of the record at Cursor. Store both, and pass both: see Cursor (the
+	// type).
+	History string
+
 	Record  *Record          // a record of the event log
 	Tree    *apiv1.TreeEvent // an event of the supervision tree
 	Dropped uint64           // number of tree events missing here, because this client is too slow
@@ -45,7 +49,7 @@ func (e Event) Type() string {
 
 // MarshalJSON writes the event in the form of "coppice events --json" and of the node's /events.
 func (e Event) MarshalJSON() ([]byte, error) {
-	j := eventJSON{Cursor: e.Cursor, Type: e.Type(), Dropped: e.Dropped}
+	j := eventJSON{Cursor: e.Cursor, History: e.History, Type: e.Type(), Dropped: e.Dropped}
 	if r := e.Record; r != nil {
 		record, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(r.Message)
 		if err != nil {
@@ -69,6 +73,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 
 type eventJSON struct {
 	Cursor      *uint64         `json:"cursor,omitempty"`
+	History     string          `json:"history,omitempty"`
 	Type        string          `json:"type"`
 	Kind        string          `json:"kind,omitempty"`
 	Record      json.RawMessage `json:"record,omitempty"`
@@ -88,7 +93,7 @@ type eventJSON struct {
 // EventOf converts an event from its wire form. It returns an error for a record of an unknown
 // kind.
 func EventOf(m *apiv1.EventsResponse) (Event, error) {
-	e := Event{Cursor: m.Cursor, Tree: m.GetTree(), Dropped: m.GetDropped().GetCount()}
+	e := Event{Cursor: m.Cursor, History: m.History, Tree: m.GetTree(), Dropped: m.GetDropped().GetCount()}
 	r := m.GetRecord()
 	if r == nil {
 		return e, nil
@@ -105,7 +110,7 @@ func EventOf(m *apiv1.EventsResponse) (Event, error) {
 		return e, err
 	}
 
-	e.Record = &Record{Index: *m.Cursor, Kind: r.Kind, Message: msg}
+	e.Record = &Record{Index: *m.Cursor, History: m.History, Kind: r.Kind, Message: msg}
 
 	return e, nil
 }
@@ -115,6 +120,10 @@ type EventsOptions struct {
 	// After is a cursor: the stream begins after the record with this index. 0 means to begin with
 	// the oldest record that is kept, and FromNow to begin after the newest.
 	After uint64
+
+	// History is the history of the cursor After, as the event with that cursor had it. Empty
+	// means that the cursor is taken for one of the node's log.
+	History string
 
 	// Filter is an expression of the node's filter language, for example
 	// "path=coppice/node,class=abnormal". Empty means all events.
@@ -132,16 +141,16 @@ type EventsOptions struct {
 // events of the tree as they happen. It continues while the node is down. If the connection breaks
 // or the process ends, it tries again until ctx ends, and continues after the last record that
 // handle received; events of the tree in between are lost. It returns handle's error, ctx's cause,
-// or an error that another attempt cannot mend: an invalid filter, or a cursor whose records are no
-// longer kept.
+// or an error that another attempt cannot mend: an invalid filter, a cursor whose records are no
+// longer kept, or one of another history (see Cursor).
 //
 // An event without a Record, a Tree and a Dropped is a cursor. A client that stores the cursor
 // together with its results can continue there after a restart.
 func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event) error) error {
 	b := c.backoff()
-	req := &apiv1.EventsRequest{After: o.After, Filter: o.Filter, Kinds: o.Kinds, Once: o.Once}
+	req := &apiv1.EventsRequest{After: o.After, History: o.History, Filter: o.Filter, Kinds: o.Kinds, Once: o.Once}
 	if o.After == FromNow {
-		req.After, req.FromNow = 0, true
+		req.After, req.History, req.FromNow = 0, "", true
 	}
 
 	for {
@@ -151,7 +160,7 @@ func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event)
 				if e.Record != nil && !req.FromNow && e.Record.Index <= req.After {
 					return fmt.Errorf("the node sent record %d again, after %d", e.Record.Index, req.After)
 				}
-				req.After, req.FromNow = *e.Cursor, false
+				req.After, req.History, req.FromNow = *e.Cursor, e.History, false
 			}
 			return handle(e)
 		})

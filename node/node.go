@@ -22,9 +22,11 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/inflight"
@@ -53,10 +55,12 @@ type Node struct {
 	// The fields of this group and the next outlive the runs of the tree.
 	stop     stopper
 	lock     *os.File
+	needs    backends.Record // what the chain needs, with what this program has
 	table    *inflight.Table
 	logLease *supervisor.Lease[*eventlog.Log]
 	state    *supervisor.Lease[*storage.DB]
-	eventLog atomic.Pointer[eventlog.Log] // the newest log that was opened
+	eventLog atomic.Pointer[eventlog.Log]    // the newest log that was opened
+	history  atomic.Pointer[history.History] // of the log; nil until it was opened
 	installs install.Mutex
 	progress progress.Tracker
 
@@ -123,7 +127,8 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
-	n.news = events.New(events.Options{Bus: n.bus, Log: n.runLog, Streams: host.StreamsOf(n.bounds.Conns)})
+	n.news = events.New(events.Options{Bus: n.bus, Log: n.runLog, History: n.history.Load,
+		Streams: host.StreamsOf(n.bounds.Conns)})
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request
@@ -133,6 +138,10 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	if err := n.checkBackends(); err != nil {
+		return nil, errors.Join(exit.Classify(err), n.Close())
+	}
+
 	if n.table, err = n.openTable(); err != nil { // this is the first step that writes below the home
 		if err = exit.Classify(err); errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w: %w", exit.ErrConfig, err)
@@ -140,7 +149,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, errors.Join(err, n.Close())
 	}
 
-	if err := errors.Join(home.StateWithoutLog(n.disk(), dir),
+	if err := errors.Join(n.recordBackends(), home.StateWithoutLog(n.disk(), dir),
 		install.Settle(n.disk(), dir, install.LogOnDisk(n.logDisk, dir), "")); err != nil {
 		return nil, errors.Join(exit.Classify(err), n.Close())
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
@@ -13,6 +14,8 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/events"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/inflight"
@@ -98,9 +101,39 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 
+	if err := n.beginEra(l); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+
 	n.eventLog.Store(l)
 
 	return l, nil
+}
+
+// beginEra notes durably that this process begins to write the log, when it opens it for the first
+// time.
+func (n *Node) beginEra(l *eventlog.Log) error {
+	if n.history.Load() != nil {
+		return nil
+	}
+
+	was, err := history.Read(n.home)
+	switch {
+	case errors.Is(err, history.ErrFile):
+		n.diagnostics.Warn("cursors of earlier starts will be refused, because their history is unknown",
+			zap.String("file", history.Path(n.home)), zap.Error(err))
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+
+	now := was.Begin(l.ID(), l.First(), l.Durable())
+	if err := now.Write(n.home); err != nil {
+		return err
+	}
+
+	n.history.Store(now)
+
+	return nil
 }
 
 // runLog returns the event log of the current run of the node. Streams of events outlive a

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -274,6 +275,7 @@ func (s *nodeService) Status(ctx context.Context,
 		ChainId: st.Chain.ChainID, Period: st.Chain.Period, Height: st.Chain.Height, AppHash: st.Chain.AppHash,
 		BlockTime: timestamp(st.Chain.Time), Version: st.Version, PoolSize: uint64(st.PoolSize), Profile: st.Profile,
 		Consensus: st.Consensus, Ready: true, LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
+		History: st.History, LogId: st.LogID[:],
 	}), nil
 }
 
@@ -286,7 +288,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 		}
 	}
 
-	after := req.Msg.After
+	after := client.Cursor{History: req.Msg.History, Index: req.Msg.After}
 
 	if req.Msg.FromNow {
 		newest, err := s.core.Newest(ctx)
@@ -295,13 +297,13 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 		}
 		after = newest
 		// A client that is cut off before the first record continues here.
-		if err := stream.Send(&apiv1.FollowResponse{Index: after}); err != nil {
+		if err := stream.Send(&apiv1.FollowResponse{Index: after.Index, History: after.History}); err != nil {
 			return err
 		}
 	}
 
 	err := s.core.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
-		return stream.Send(&apiv1.FollowResponse{Index: r.Index, Kind: r.Kind, Record: r.Data})
+		return stream.Send(&apiv1.FollowResponse{Index: r.Index, History: r.History, Kind: r.Kind, Record: r.Data})
 	})
 
 	if err != nil {

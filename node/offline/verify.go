@@ -19,6 +19,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/install"
@@ -148,6 +149,10 @@ func (r *verification) run(ctx context.Context) (err error) {
 	}
 
 	r.report.LogTook = time.Since(began)
+	if err := r.checkBackends(ctx); err != nil {
+		return err
+	}
+
 	began = time.Now()
 	if err := r.scan(ctx); err != nil {
 		return err
@@ -162,6 +167,22 @@ func (r *verification) run(ctx context.Context) (err error) {
 	defer func() { r.report.ReplayTook = time.Since(began) }()
 
 	return r.replay(ctx)
+}
+
+// checkBackends returns an error if replay would lack a backend. What a home needs is read in any
+// case, because a start reads it.
+func (r *verification) checkBackends(ctx context.Context) error {
+	needs, err := backends.Needed(ctx, r.home, r.Logs, func(done, total uint64) {
+		r.Progress("backends", done, total)
+	})
+	if err != nil || r.SkipReplay {
+		return err // without replay nothing is executed
+	}
+	if err := needs.Check(r.home, r.backends); err != nil {
+		return fmt.Errorf("%w, or verify with --skip-replay, which executes nothing", err)
+	}
+
+	return nil
 }
 
 // scan opens the home's state, if it has one, and checks that its contents give its app hash.

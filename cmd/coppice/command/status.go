@@ -26,6 +26,8 @@ type statusJSON struct {
 	Version      string     `json:"version"`
 	LogIndex     uint64     `json:"log_index"`
 	AppliedIndex uint64     `json:"applied_index"`
+	History      string     `json:"history"`
+	LogID        string     `json:"log_id"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -99,5 +101,6 @@ func statusOf(s *apiv1.StatusResponse) statusJSON {
 		BlockTime: timeOf(s.BlockTime),
 		Ready:     s.Ready, PoolSize: s.PoolSize, Consensus: s.Consensus, Profile: s.Profile, Version: s.Version,
 		LogIndex: s.LogIndex, AppliedIndex: s.AppliedIndex,
+		History: s.History, LogID: hex.EncodeToString(s.LogId),
 	}
 }

@@ -1260,7 +1260,11 @@ type EventsRequest struct {
 	Kinds []string `protobuf:"bytes,4,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	// End at the record that is the newest when the request arrives. The stream then has no events
 	// of the tree and waits for nothing.
-	Once          bool `protobuf:"varint,5,opt,name=once,proto3" json:"once,omitempty"`
+	Once bool `protobuf:"varint,5,opt,name=once,proto3" json:"once,omitempty"`
+	// The history of the cursor, as the event with the cursor had it. If the log's record at the
+	// cursor is of another history, because the log was restored or replaced since, the error is
+	// failed_precondition. Empty: the cursor is taken for one of this log.
+	History       string `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1330,6 +1334,13 @@ func (x *EventsRequest) GetOnce() bool {
 	return false
 }
 
+func (x *EventsRequest) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
 // EventsResponse is one event. A response without an event has only a cursor: the filter left out
 // the records up to it.
 type EventsResponse struct {
@@ -1343,6 +1354,7 @@ type EventsResponse struct {
 	//	*EventsResponse_Tree
 	//	*EventsResponse_Dropped
 	Event         isEventsResponse_Event `protobuf_oneof:"event"`
+	History       string                 `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"` // in which the record at the cursor was written; give it back with the cursor
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1416,6 +1428,13 @@ func (x *EventsResponse) GetDropped() *Dropped {
 		}
 	}
 	return nil
+}
+
+func (x *EventsResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
 }
 
 type isEventsResponse_Event interface {
@@ -1727,18 +1746,20 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
 	"\aprofile\x18\x05 \x01(\tR\aprofile\x124\n" +
 	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x12\n" +
-	"\x04home\x18\a \x01(\tR\x04home\"\x82\x01\n" +
+	"\x04home\x18\a \x01(\tR\x04home\"\x9c\x01\n" +
 	"\rEventsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x19\n" +
 	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x16\n" +
 	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x14\n" +
 	"\x05kinds\x18\x04 \x03(\tR\x05kinds\x12\x12\n" +
-	"\x04once\x18\x05 \x01(\bR\x04once\"\xdc\x01\n" +
+	"\x04once\x18\x05 \x01(\bR\x04once\x12\x18\n" +
+	"\ahistory\x18P \x01(\tR\ahistory\"\xf6\x01\n" +
 	"\x0eEventsResponse\x12\x1b\n" +
 	"\x06cursor\x18\x01 \x01(\x04H\x01R\x06cursor\x88\x01\x01\x123\n" +
 	"\x06record\x18\x02 \x01(\v2\x19.coppice.api.v1.LogRecordH\x00R\x06record\x12/\n" +
 	"\x04tree\x18\x03 \x01(\v2\x19.coppice.api.v1.TreeEventH\x00R\x04tree\x123\n" +
-	"\adropped\x18\x04 \x01(\v2\x17.coppice.api.v1.DroppedH\x00R\adroppedB\a\n" +
+	"\adropped\x18\x04 \x01(\v2\x17.coppice.api.v1.DroppedH\x00R\adropped\x12\x18\n" +
+	"\ahistory\x18P \x01(\tR\ahistoryB\a\n" +
 	"\x05eventB\t\n" +
 	"\a_cursor\"7\n" +
 	"\tLogRecord\x12\x12\n" +
