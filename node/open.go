@@ -162,7 +162,7 @@ func (n *Node) openState() (*storage.DB, error) {
 	}
 
 	return storage.Open(home.StateDir(n.home), storage.Options{
-		FS: n.stateDisk, Logger: n.diagnostics.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
+		FS: n.stateDisk, Logger: pebbleLog{n.diagnostics.Named("pebble").Sugar()}, OnFatal: n.die, Committed: n.meter.Committed,
 	})
 }
 

@@ -82,6 +82,7 @@ values, separated by |:
 	f.StringVar(&o.after, "after", "0",
 		"begin after the record with this index, or HISTORY:INDEX; 0 begins with the oldest that is kept")
 	f.StringSliceVar(&o.kinds, "kinds", nil, "print only records and events of these kinds")
+	completeList(cmd, "kinds", api.EventKinds())
 	f.Uint64Var(&o.limit, "limit", 0, "end after this many events; 0 is no limit")
 
 	return cmd

@@ -105,5 +105,9 @@ func (a *app) start(cmd *cobra.Command, src config.Sources) error {
 	stop()
 	<-done
 
+	if err == nil {
+		log.Info("stopped in order")
+	}
+
 	return err
 }

@@ -94,7 +94,9 @@ func TestLostOutputIsAFailure(t *testing.T) {
 		tried[cmd.CommandPath()] = true
 		require.Empty(t, s.run(args...))
 	}
-	write := func(name, text string) { require.NoError(t, os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600)) }
+	write := func(name, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600))
+	}
 
 	// Commands that need no home.
 	lost("version")
