@@ -34,6 +34,7 @@ import (
 	"github.com/coppice-go/coppice/node/metrics"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/node/progress"
+	"github.com/coppice-go/coppice/node/readiness"
 	"github.com/coppice-go/coppice/node/retention"
 	"github.com/coppice-go/coppice/node/statesync"
 	"github.com/coppice-go/coppice/pubsub"
@@ -63,6 +64,7 @@ type Node struct {
 	history  atomic.Pointer[history.History] // of the log; nil until it was opened
 	installs install.Mutex
 	progress progress.Tracker
+	ready    *readiness.Tracker
 
 	listener  *host.Host
 	gate      *api.Gate
@@ -120,6 +122,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.ready = readiness.New(n.readinessSources())
 	n.gate = api.NewGate(n.whyDown)
 
 	if n.bus, err = pubsub.New[engines.Event](
@@ -172,7 +175,9 @@ func (n *Node) Run(ctx context.Context) error {
 	run, end := n.damage.Run(ctx)
 	defer end()
 
+	watching := n.watchReadiness(ctx)
 	err := n.host.Serve(run)
+	watching()
 
 	if damage := n.damage.Reason(); damage != nil {
 		err = damage

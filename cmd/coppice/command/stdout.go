@@ -101,13 +101,12 @@ func (s *stdout) finish(err error) error {
 }
 
 // dieOfBrokenPipe ends the process by SIGPIPE if the reader of standard output has gone, as
-// programs do by default. Shells do not report that. It returns if the reader is there, or if
-// SIGPIPE was ignored when the process began.
+// programs do by default. Shells do not report that.
 func (s *stdout) dieOfBrokenPipe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.lost == nil || !errors.Is(s.lost.err, syscall.EPIPE) || signal.Ignored(syscall.SIGPIPE) {
+	if s.lost == nil || !errors.Is(s.lost.err, syscall.EPIPE) {
 		return
 	}
 
@@ -117,11 +116,7 @@ func (s *stdout) dieOfBrokenPipe() {
 
 // catchBrokenPipe makes a write to a pipe without a reader an error. By default, it ends a Go
 // process at once, which is too soon for a command that has to stop a node or to remove files.
-func catchBrokenPipe() {
-	if !signal.Ignored(syscall.SIGPIPE) {
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	}
-}
+func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // surviveLostOutput makes the command go on when its output is lost, and report that at once. It is
 // for commands that run a node, which is worth more than a line of output.
