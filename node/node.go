@@ -56,6 +56,7 @@ type Node struct {
 	// The fields of this group and the next outlive the runs of the tree.
 	stop     stopper
 	lock     *os.File
+	guard    guard
 	needs    backends.Record // what the chain needs, with what this program has
 	table    *inflight.Table
 	logLease *supervisor.Lease[*eventlog.Log]
@@ -141,6 +142,11 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.guard.lost = n.homeLost
+	if err := n.guard.watch(n.lock.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", exit.ErrConfig, err), n.Close())
+	}
+
 	if err := n.checkBackends(); err != nil {
 		return nil, errors.Join(exit.Classify(err), n.Close())
 	}
@@ -158,7 +164,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	}
 
 	n.logLease = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
+	n.state = supervisor.NewLease(n.openState, n.closeState, leaseBound)
 
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -175,9 +181,19 @@ func (n *Node) Run(ctx context.Context) error {
 	run, end := n.damage.Run(ctx)
 	defer end()
 
-	watching := n.watchReadiness(ctx)
+	watchedReadiness := n.watchReadiness(ctx)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the stop
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		n.guard.run(watching)
+	}()
+
 	err := n.host.Serve(run)
-	watching()
+	watchedReadiness()
+
+	stop()
+	<-watched
 
 	if damage := n.damage.Reason(); damage != nil {
 		err = damage
@@ -202,7 +218,9 @@ func (n *Node) Close() error {
 	}
 
 	if n.lock != nil {
-		os.Remove(filepath.Join(n.home, api.NodeFileName))
+		n.guard.check()
+		n.listener.RemoveNodeFile()
+		n.guard.forget(n.lock.Name())
 		errs = append(errs, n.lock.Close())
 		n.lock = nil
 	}
