@@ -54,6 +54,7 @@ type Node struct {
 	started time.Time
 
 	// The fields of this group and the next outlive the runs of the tree.
+	stop     stopper
 	lock     *os.File
 	guard    guard
 	needs    backends.Record // what the chain needs, with what this program has
@@ -85,7 +86,7 @@ type Node struct {
 // New opens a home and returns its node. One process may have a home open at a time, until Close or
 // the end of Run. Errors are exit.ErrConfig, exit.ErrHomeInUse and exit.ErrDamage.
 func New(dir string, c config.Config, opts ...Option) (*Node, error) {
-	n := &Node{started: time.Now(), settings: settings{
+	n := &Node{started: time.Now(), stop: stopper{done: make(chan struct{})}, settings: settings{
 		home: dir, config: c, version: "unknown", diagnostics: zap.NewNop(), backends: map[string]chain.Backend{},
 		now: time.Now,
 	}}
@@ -172,9 +173,11 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	return n, nil
 }
 
-// Run runs the tree, and closes the node at the end. It returns nil if ctx ended and everything
-// stopped in order, and otherwise the reason why the tree gave up.
+// Run runs the tree, and closes the node at the end. It returns nil if ctx ended or Stop was called,
+// and everything stopped in order, and otherwise the reason why the tree gave up.
 func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := n.untilStop(ctx)
+	defer cancel()
 	run, end := n.damage.Run(ctx)
 	defer end()
 
