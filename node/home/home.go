@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -135,8 +136,27 @@ func IsHome(dir string) bool {
 // Lock makes this process the only one that uses the home, until the returned file is closed or the
 // process ends.
 func Lock(home string) (*os.File, error) {
+	f, err := flock.TryLock(filepath.Join(home, lockFile))
+	return f, lockError(home, err)
+}
+
+// LockToRead is like Lock, and also locks a home that this process cannot write, for example on a
+// file system that is mounted read-only. If such a home has no lock file, as a copy of a home may,
+// nothing is locked: no process can use the home from here.
+func LockToRead(home string) (io.Closer, error) {
 	path := filepath.Join(home, lockFile)
 	f, err := flock.TryLock(path)
+
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		if f, err = flock.TryLockToRead(path); errors.Is(err, fs.ErrNotExist) {
+			return io.NopCloser(nil), nil
+		}
+	}
+	return f, lockError(home, err)
+}
+
+// lockError returns the error of an attempt to lock a home with its class.
+func lockError(home string, err error) error {
 	if errors.Is(err, flock.ErrLocked) {
 		user := "another process"
 		if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
@@ -144,11 +164,11 @@ func Lock(home string) (*os.File, error) {
 			// command uses the home.
 			user = fmt.Sprintf("process %d", n.PID)
 		}
-		return nil, fmt.Errorf("%w: %s uses %s", exit.ErrHomeInUse, user, home)
+		return fmt.Errorf("%w: %s uses %s", exit.ErrHomeInUse, user, home)
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
-	return f, err
+	return err
 }
