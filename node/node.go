@@ -34,6 +34,7 @@ import (
 	"github.com/coppice-go/coppice/node/metrics"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/node/progress"
+	"github.com/coppice-go/coppice/node/readiness"
 	"github.com/coppice-go/coppice/node/retention"
 	"github.com/coppice-go/coppice/node/statesync"
 	"github.com/coppice-go/coppice/pubsub"
@@ -54,6 +55,7 @@ type Node struct {
 
 	// The fields of this group and the next outlive the runs of the tree.
 	lock     *os.File
+	guard    guard
 	needs    backends.Record // what the chain needs, with what this program has
 	table    *inflight.Table
 	logLease *supervisor.Lease[*eventlog.Log]
@@ -62,6 +64,7 @@ type Node struct {
 	history  atomic.Pointer[history.History] // of the log; nil until it was opened
 	installs install.Mutex
 	progress progress.Tracker
+	ready    *readiness.Tracker
 
 	listener  *host.Host
 	gate      *api.Gate
@@ -119,6 +122,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.ready = readiness.New(n.readinessSources())
 	n.gate = api.NewGate(n.whyDown)
 
 	if n.bus, err = pubsub.New[engines.Event](
@@ -135,6 +139,11 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 
 	if n.lock, err = home.Lock(dir); err != nil {
 		return nil, err
+	}
+
+	n.guard.lost = n.homeLost
+	if err := n.guard.watch(n.lock.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", exit.ErrConfig, err), n.Close())
 	}
 
 	if err := n.checkBackends(); err != nil {
@@ -154,7 +163,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	}
 
 	n.logLease = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
+	n.state = supervisor.NewLease(n.openState, n.closeState, leaseBound)
 
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -169,7 +178,19 @@ func (n *Node) Run(ctx context.Context) error {
 	run, end := n.damage.Run(ctx)
 	defer end()
 
+	watchedReadiness := n.watchReadiness(ctx)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the stop
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		n.guard.run(watching)
+	}()
+
 	err := n.host.Serve(run)
+	watchedReadiness()
+
+	stop()
+	<-watched
 
 	if damage := n.damage.Reason(); damage != nil {
 		err = damage
@@ -194,7 +215,9 @@ func (n *Node) Close() error {
 	}
 
 	if n.lock != nil {
-		os.Remove(filepath.Join(n.home, api.NodeFileName))
+		n.guard.check()
+		n.listener.RemoveNodeFile()
+		n.guard.forget(n.lock.Name())
 		errs = append(errs, n.lock.Close())
 		n.lock = nil
 	}

@@ -98,6 +98,7 @@ type Home struct {
 	EmptyEvery   time.Duration
 	MaxTxs       int
 	RetainBlocks uint64
+	MemoryShare  int // percentage of GOMEMLIMIT for the processes of the consensus
 
 	Intensity supervisor.Intensity // of the kind's Part, by the profile of the tree
 	Version   string

@@ -137,7 +137,7 @@ func IsHome(dir string) bool {
 // process ends.
 func Lock(home string) (*os.File, error) {
 	f, err := flock.TryLock(filepath.Join(home, lockFile))
-	return f, lockError(home, err)
+	return locked(home, f, err)
 }
 
 // LockToRead is like Lock, and also locks a home that this process cannot write, for example on a
@@ -152,11 +152,12 @@ func LockToRead(home string) (io.Closer, error) {
 			return io.NopCloser(nil), nil
 		}
 	}
-	return f, lockError(home, err)
+	return locked(home, f, err)
 }
 
-// lockError returns the error of an attempt to lock a home with its class.
-func lockError(home string, err error) error {
+// locked returns f, the lock of a home, if no process uses the home. An error of the attempt to
+// take the lock gets its class.
+func locked(home string, f *os.File, err error) (*os.File, error) {
 	if errors.Is(err, flock.ErrLocked) {
 		user := "another process"
 		if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
@@ -164,11 +165,33 @@ func lockError(home string, err error) error {
 			// command uses the home.
 			user = fmt.Sprintf("process %d", n.PID)
 		}
-		return fmt.Errorf("%w: %s uses %s", exit.ErrHomeInUse, user, home)
+		return nil, fmt.Errorf("%w: %s uses %s", exit.ErrHomeInUse, user, home)
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 
-	return err
+	if err := logUnused(home); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+
+	return f, nil
+}
+
+// logUnused returns exit.ErrHomeInUse if a process has the home's log open, although it does not
+// hold the home's lock: the file LOCK was removed under it. What comes next would change files that
+// it uses.
+func logUnused(home string) error {
+	f, err := flock.TryLockExisting(filepath.Join(LogDir(home), lockFile))
+	if err == nil {
+		return f.Close()
+	}
+	if errors.Is(err, flock.ErrLocked) {
+		return fmt.Errorf("%w: a process uses the log of %s, though it does not hold %s: was that file removed?",
+			exit.ErrHomeInUse, home, filepath.Join(home, lockFile))
+	}
+	return nil // a home without a log, or one that cannot be opened: the code that opens the log reports it
 }

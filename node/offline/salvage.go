@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
@@ -102,7 +103,11 @@ func (h *StoppedHome) salvageBackup(ctx context.Context, dest string, o backup.O
 		return info, s.lost, err
 	}
 
-	b.Send = w.Take
+	if b.Backends, err = s.needs(ctx); err != nil {
+		return info, s.lost, err
+	}
+
+	b.History, b.Send = h.history(), w.Take
 	if err := b.Run(ctx); err != nil {
 		return info, s.lost, err
 	}
@@ -144,6 +149,19 @@ func (s *salvage) openLog(ctx context.Context) error {
 	s.found, s.lost.Gaps, s.lost.Front = found, found.Gaps, found.Front
 	s.log, err = eventlog.OpenReadOnly(copied, eventlog.Options{})
 	return err
+}
+
+// needs returns the backends that the home's chain needs, by the home's own record or by what is
+// left of the log.
+func (s *salvage) needs(ctx context.Context) (backends.Record, error) {
+	needs, err := backends.Read(s.home)
+	if err != nil && s.log != nil { // none, or damaged
+		needs, err = backends.Derive(ctx, s.log, func(uint64, uint64) {})
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return needs, err
 }
 
 // newest returns the newest intact snapshot of this log, and its directory. It first tries to take

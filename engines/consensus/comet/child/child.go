@@ -23,9 +23,9 @@ import (
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
-	"github.com/cometbft/cometbft/privval"
 
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/rpcserver"
 )
 
 // stopTime is how long CometBFT may take to stop. After that the process ends anyway: CometBFT
@@ -60,12 +60,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
-	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
 	// CometBFT would replace a missing validator key by a new one, and become another validator.
 	if err := comethome.Preflight(c); err != nil {
 		return err
 	}
-	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
+	filtered, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
 		cfg.DefaultLogLevel)
 	if err != nil {
 		return fmt.Errorf("%w: log_level: %w", comethome.ErrHome, err)
@@ -74,36 +73,60 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("%w: node key: %w", comethome.ErrHome, err)
 	}
+	signer, own, err := signerOf(c)
+	if err != nil {
+		return err
+	}
+
+	facts := &peerFacts{notices: &notices{out: os.Stdout}, own: key.ID(), dupIP: c.P2P.AllowDuplicateIP}
+	log := newPeerLog(filtered, facts)
+	hellos := newGreeter(facts, c.GenesisFile())
 	if err := comethome.ClearUnmade(c.DBDir()); err != nil {
 		return err
 	}
 
-	var options []node.Option
+	options := []node.Option{node.CustomReactors(map[string]p2p.Reactor{"HELLO": hellos})}
 
 	if c.StateSync.Enable {
-		if options, err = prepareStateSync(ctx, c, log); err != nil {
+		more, err := prepareStateSync(ctx, c, log)
+		if err != nil {
 			return unfit(err)
 		}
+		options = append(options, more...)
 	}
 
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 
+	check := &guard{config: c, own: own, now: time.Now()}
 	n, err := made(func() (*node.Node, error) {
-		return node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
-			Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), openDatabase,
+		return node.NewNode(c, signer, key, Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), check.open,
 			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
 	if err != nil {
 		return err
 	}
+	if own, err = n.PrivValidator().GetPubKey(); err != nil {
+		return fmt.Errorf("validator key: %w", err)
+	}
+
+	hellos.introduce(hello{PubKey: own.Bytes(), Genesis: fingerprintOf(n.GenesisDoc())})
+
+	public := c.RPC.ListenAddress
+	c.RPC.ListenAddress = "" // CometBFT's own server does not start
+	rpc, err := rpcserver.Serve(n, c.RPC, rpcserver.Options{Public: public, Private: o.RPC, Peers: hellos.present}, log)
+	if err != nil {
+		return err
+	}
+	defer rpc.Close()
+
 	if err := n.Start(); err != nil {
 		return err
 	}
 
 	fmt.Println(UpLine)
 	if sw, ok := n.Switch().(*p2p.Switch); ok {
-		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers, log.With("module", "p2p"))
+		redialAll(ctx, switchDialler{sw}, c.P2P.PersistentPeers, facts)
 	}
 
 	<-ctx.Done()
@@ -120,13 +143,6 @@ func Run(ctx context.Context, o Options) error {
 	case <-time.After(stopTime):
 		return fmt.Errorf("CometBFT did not stop within %v", stopTime)
 	}
-}
-
-func joinAddresses(list, more string) string {
-	if strings.TrimSpace(list) == "" {
-		return more
-	}
-	return list + "," + more
 }
 
 // made returns the node that newNode makes. While it is made, CometBFT shakes hands with the

@@ -86,6 +86,9 @@ func ReadIdentity(home string) (Identity, error) {
 }
 
 func identityOf(c *cfg.Config) (Identity, error) {
+	if err := whole(c.RootDir, c.NodeKeyFile()); err != nil {
+		return Identity{}, err
+	}
 	key, err := p2p.LoadNodeKey(c.NodeKeyFile())
 	if err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrHome, err)
@@ -128,6 +131,10 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 
 // ErrGenesis is the error if the genesis of CometBFT and the genesis of the home do not match.
 var ErrGenesis = errors.New("CometBFT's genesis and the home's genesis are of different chains")
+
+// ErrGenesisEdited is the error if the genesis of CometBFT is not the one that its chain began
+// with.
+var ErrGenesisEdited = errors.New("CometBFT's genesis was edited after the chain began")
 
 // KeyEd25519 is the only kind of validator key.
 const KeyEd25519 = "ed25519"
@@ -196,6 +203,9 @@ func GenesisPath(home string) string {
 
 // ReadGenesis reads the genesis of a home.
 func ReadGenesis(home string) (Genesis, error) {
+	if err := whole(home, GenesisPath(home)); err != nil {
+		return Genesis{}, err
+	}
 	doc, err := types.GenesisDocFromFile(GenesisPath(home))
 	if err != nil {
 		return Genesis{}, fmt.Errorf("%w: %w", ErrHome, err)
@@ -240,9 +250,10 @@ var (
 // Class returns the class of an error about a CometBFT home.
 func Class(err error) consensus.Class {
 	switch {
-	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning):
+	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning),
+		errors.Is(err, ErrSigningOld), errors.Is(err, ErrSigningAhead):
 		return consensus.Damage
-	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis):
+	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis), errors.Is(err, ErrGenesisEdited):
 		return consensus.Config
 	}
 	return consensus.None
