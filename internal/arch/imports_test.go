@@ -143,6 +143,8 @@ var owned = []struct {
 		"engines have no transport"},
 	{"github.com/prometheus/", []string{"node/metrics"}, true,
 		"metrics are told in one place; the rest counts and is read"},
+	{"google.golang.org/grpc", nil, true, "tests only: the node speaks gRPC by connect"},
+	{"github.com/rs/cors", []string{"node/host"}, false, "the listener alone answers browsers"},
 	{"net/http/pprof", nil, false, "it changes the default mux by being imported"},
 	{"github.com/stretchr/testify", nil, true, "tests only"},
 	{"pgregory.net/rapid", nil, true, "tests only"},

@@ -23,9 +23,9 @@ const (
 )
 
 // AdminHandler returns the handler of AdminService over h, and the path prefix to mount it at. Kill
-// requires the token.
-func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, http.Handler) {
-	return apiv1connect.NewAdminServiceHandler(&adminService{h, token},
+// requires the admin token.
+func AdminHandler(h Host, tokens Tokens, opts ...connect.HandlerOption) (string, http.Handler) {
+	return apiv1connect.NewAdminServiceHandler(&adminService{h, tokens},
 		append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
@@ -48,8 +48,8 @@ func HealthHandler(h Host) http.Handler {
 }
 
 type adminService struct {
-	host  Host
-	token string
+	host   Host
+	tokens Tokens
 }
 
 func (s *adminService) Tree(context.Context,
@@ -64,7 +64,7 @@ func (s *adminService) Spec(context.Context,
 
 func (s *adminService) Kill(ctx context.Context,
 	req *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
-	if err := authorize(req.Header(), s.token); err != nil {
+	if err := s.tokens.authorize(req.Header(), AdminAccess); err != nil {
 		return nil, err
 	}
 	k, err := killOf(req.Msg)

@@ -28,10 +28,10 @@ type Snapshots interface {
 }
 
 // SnapshotHandler returns the handler of SnapshotService over s, and the path prefix to mount it
-// at. Every call requires the token.
-func SnapshotHandler(s Snapshots, token string) (string, http.Handler) {
+// at. Every call requires the admin token.
+func SnapshotHandler(s Snapshots, tokens Tokens) (string, http.Handler) {
 	return apiv1connect.NewSnapshotServiceHandler(&snapshotService{s},
-		connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(wantToken(token)))
+		connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(needsAccess{tokens, AdminAccess}))
 }
 
 type snapshotService struct{ s Snapshots }

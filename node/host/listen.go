@@ -4,12 +4,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 
 	"github.com/coppice-go/coppice/node/api"
-	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -21,10 +19,12 @@ func (h *Host) inHome(path string) string {
 	return filepath.Join(h.Home, path)
 }
 
-// Reload reads the certificate of the listener again. Open connections keep the one that they have.
-// An error, which is exit.ErrConfig, leaves the certificate as it was.
-func (h *Host) Reload() error {
+// Reload reads the certificate of the listener again, and takes the names by which clients may
+// address it. Open connections keep the certificate that they have. An error, which is
+// exit.ErrConfig, changes nothing.
+func (h *Host) Reload(n Names) error {
 	if h.TLS.Cert == "" {
+		h.names.Store(&n)
 		return nil
 	}
 
@@ -35,6 +35,7 @@ func (h *Host) Reload() error {
 	}
 
 	h.certificate.Store(&cert)
+	h.names.Store(&n)
 
 	return nil
 }
@@ -49,23 +50,6 @@ func (h *Host) tlsConfig() *tls.Config {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.certificate.Load(), nil },
 	}
-}
-
-// guarded returns next, or, if other machines can reach the listener, a handler that calls next
-// only for requests with a token. Only the health checks need none. Both the admin token and the
-// submit token are accepted here. Routes that change the node require the admin token as well.
-func (h *Host) guarded(next http.Handler) http.Handler {
-	host, _, _ := net.SplitHostPort(h.Listen) // validated with the configuration
-	if config.Loopback(host) {
-		return next
-	}
-
-	tokens := []string{h.Token}
-	if h.SubmitToken != "" {
-		tokens = append(tokens, h.SubmitToken)
-	}
-
-	return api.Guard(next, tokens, "/healthz", "/readyz")
 }
 
 // nodeFile returns the description of the listener at addr for clients on this machine.
