@@ -33,8 +33,8 @@ type Tokens struct {
 	failed string    // the error of that, which is reported once
 }
 
-// followEvery is how long a change of a token's file may stay unnoticed.
-const followEvery = time.Second
+// FollowTokens is how long a change of a token's file may stay unnoticed.
+const FollowTokens = 100 * time.Millisecond
 
 // OpenTokens reads the tokens of a home. All but the admin token may be missing. Errors are
 // exit.ErrConfig.
@@ -74,7 +74,7 @@ func (t *Tokens) Current() []api.Token {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
-	if since := time.Since(t.read); since >= followEvery || since < 0 {
+	if since := time.Since(t.read); since >= FollowTokens || since < 0 {
 		if err := t.reload(); err != nil && err.Error() != t.failed {
 			t.failed = err.Error()
 			t.diagnostics.Error("tokens were not read again; the old ones stay in force", zap.Error(err))
