@@ -31,15 +31,6 @@ func (c *Client) Spec(ctx context.Context) (*apiv1.SpecResponse, error) {
 		})
 }
 
-// Health returns whether the node is ready, and the reason if it is not.
-func (c *Client) Health(ctx context.Context) (*apiv1.HealthResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.HealthRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
-			return v.admin.Health(ctx, r)
-		})
-}
-
 // HostStatus returns facts about the process around the node.
 func (c *Client) HostStatus(ctx context.Context) (*apiv1.HostStatusResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.HostStatusRequest{},

@@ -22,9 +22,11 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/inflight"
@@ -32,6 +34,7 @@ import (
 	"github.com/coppice-go/coppice/node/metrics"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/node/progress"
+	"github.com/coppice-go/coppice/node/readiness"
 	"github.com/coppice-go/coppice/node/retention"
 	"github.com/coppice-go/coppice/node/statesync"
 	"github.com/coppice-go/coppice/pubsub"
@@ -52,12 +55,16 @@ type Node struct {
 
 	// The fields of this group and the next outlive the runs of the tree.
 	lock     *os.File
+	guard    guard
+	needs    backends.Record // what the chain needs, with what this program has
 	table    *inflight.Table
 	logLease *supervisor.Lease[*eventlog.Log]
 	state    *supervisor.Lease[*storage.DB]
-	eventLog atomic.Pointer[eventlog.Log] // the newest log that was opened
+	eventLog atomic.Pointer[eventlog.Log]    // the newest log that was opened
+	history  atomic.Pointer[history.History] // of the log; nil until it was opened
 	installs install.Mutex
 	progress progress.Tracker
+	ready    *readiness.Tracker
 
 	listener  *host.Host
 	gate      *api.Gate
@@ -115,6 +122,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.ready = readiness.New(n.readinessSources())
 	n.gate = api.NewGate(n.whyDown)
 
 	if n.bus, err = pubsub.New[engines.Event](
@@ -122,7 +130,8 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
-	n.news = events.New(events.Options{Bus: n.bus, Log: n.runLog, Streams: host.StreamsOf(n.bounds.Conns)})
+	n.news = events.New(events.Options{Bus: n.bus, Log: n.runLog, History: n.history.Load,
+		Streams: host.StreamsOf(n.bounds.Conns)})
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request
@@ -132,6 +141,15 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.guard.lost = n.homeLost
+	if err := n.guard.watch(n.lock.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", exit.ErrConfig, err), n.Close())
+	}
+
+	if err := n.checkBackends(); err != nil {
+		return nil, errors.Join(exit.Classify(err), n.Close())
+	}
+
 	if n.table, err = n.openTable(); err != nil { // this is the first step that writes below the home
 		if err = exit.Classify(err); errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w: %w", exit.ErrConfig, err)
@@ -139,13 +157,13 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, errors.Join(err, n.Close())
 	}
 
-	if err := errors.Join(home.StateWithoutLog(n.disk(), dir),
+	if err := errors.Join(n.recordBackends(), home.StateWithoutLog(n.disk(), dir),
 		install.Settle(n.disk(), dir, install.LogOnDisk(n.logDisk, dir), "")); err != nil {
 		return nil, errors.Join(exit.Classify(err), n.Close())
 	}
 
 	n.logLease = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
+	n.state = supervisor.NewLease(n.openState, n.closeState, leaseBound)
 
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -160,7 +178,19 @@ func (n *Node) Run(ctx context.Context) error {
 	run, end := n.damage.Run(ctx)
 	defer end()
 
+	watchedReadiness := n.watchReadiness(ctx)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the stop
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		n.guard.run(watching)
+	}()
+
 	err := n.host.Serve(run)
+	watchedReadiness()
+
+	stop()
+	<-watched
 
 	if damage := n.damage.Reason(); damage != nil {
 		err = damage
@@ -185,7 +215,9 @@ func (n *Node) Close() error {
 	}
 
 	if n.lock != nil {
-		os.Remove(filepath.Join(n.home, api.NodeFileName))
+		n.guard.check()
+		n.listener.RemoveNodeFile()
+		n.guard.forget(n.lock.Name())
 		errs = append(errs, n.lock.Close())
 		n.lock = nil
 	}

@@ -29,7 +29,8 @@ type DynamicSpec[A any] struct {
 	// Verbose makes the supervisor emit ChildStarting, ChildStarted, ChildStopped and quiet exits
 	// too. Otherwise instances come and go without an event, and only what OTP reports is reported
 	// (rules 36, 58 and 80).
-	Verbose   bool
+	Verbose bool
+	// Observers get the events; see Spec.Observers.
 	Observers []Observer
 }
 

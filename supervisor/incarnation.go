@@ -87,6 +87,9 @@ type incarnation struct {
 	service    Service
 	node       node                    // the service, if it is a supervisor
 	inner      map[string]*incarnation // supervisors that the service runs itself, by name
+
+	toldCtx     context.Context // ended when stopped is set; nil until a call needs it
+	tellWaiters context.CancelFunc
 }
 
 // newContext makes the incarnation's context. It has the values of the supervisor's context but a
@@ -219,8 +222,9 @@ func (inc *incarnation) terminate(cause error) {
 	if inc.concluded || inc.ended {
 		return
 	}
-	inc.stopped = true
+	inc.stopped = true // before the context ends, which the service may answer at once
 	inc.endLocked(cause)
+	inc.toldLocked()
 }
 
 // stop tells the incarnation to end, as its supervisor does. With the shutdown time Brutal, the
@@ -243,6 +247,7 @@ func (inc *incarnation) tell(cause error) time.Duration {
 	if !inc.concluded && !inc.ended {
 		inc.stopped = true
 		inc.cancel(cause)
+		inc.toldLocked()
 	}
 	return inc.shutdownTimeLocked()
 }

@@ -119,12 +119,12 @@ func (c *call) refuse() {
 // do runs f in the supervisor's goroutine, in its turn, as OTP serves management calls. If ctx ends
 // before f has begun, f never runs.
 func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
-	if r.deadlocks(ctx) {
-		return Ref{}, ErrWouldDeadlock
+	ctx, leave, err := r.enter(ctx)
+	if err != nil {
+		return Ref{}, err
 	}
-	if err := ctx.Err(); err != nil {
-		return Ref{}, context.Cause(ctx)
-	}
+	defer leave()
+
 	c := &call{f: f, done: make(chan struct{})}
 	if !r.box.put(c) {
 		return Ref{}, r.gone()
@@ -141,6 +141,14 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
+	select {
+	case <-c.done: // the answer came first, if only just
+		if !c.refused {
+			return c.ref, c.err
+		}
+	default:
+	}
 
 	c.left = true
 	if c.begun {

@@ -150,6 +150,9 @@ func (s *scope) finish(err error) {
 
 	s.err = err
 	s.emit(func(h Header) Event { return SupervisorStopped{Header: h, Err: err} })
+	if s.made && s.outer == nil {
+		s.hub.flushReports()
+	}
 
 	for _, sub := range s.subs {
 		if s.outer != nil || !s.made {
@@ -192,16 +195,6 @@ func (s *scope) served() error {
 		return nil
 	}
 	return s.err
-}
-
-// deadlocks reports whether ctx belongs to a child of this run, or to one below.
-func (s *scope) deadlocks(ctx context.Context) bool {
-	for inc := incarnationOf(ctx); inc != nil; inc = inc.parent {
-		if inc == s.own || (inc.owner != nil && inc.owner == s.kids) {
-			return true
-		}
-	}
-	return false
 }
 
 // resolve walks a path of IDs down from this run to an incarnation.
@@ -352,8 +345,8 @@ func (s *scope) Wait() error {
 
 // Stop ends the run in order and waits for its end. If ctx ends first, Stop returns the cause, and
 // the stop continues. Otherwise it returns nil, unless the run ended with more than its stop, for
-// instance with an orphan; then it returns that error. A child cannot stop its own supervisor this
-// way: it gets ErrWouldDeadlock.
+// instance with an orphan; then it returns that error. The end of a run waits for its children, so a
+// caller below it gets ErrWouldDeadlock.
 func (s *scope) Stop(ctx context.Context) error {
 	if s.deadlocks(ctx) {
 		return ErrWouldDeadlock

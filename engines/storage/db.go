@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"sync"
@@ -147,7 +148,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(openError(err), lock.Close()))
 	}
 	if err := d.load(); err != nil {
-		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(err, d.pdb.Close(), lock.Close()))
+		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(classify(err), d.pdb.Close(), lock.Close()))
 	}
 
 	return d, nil
@@ -216,13 +217,24 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 // failure stays. fail returns the stored failure.
 func (d *DB) fail(where string, err error) error {
 	d.failOnce.Do(func() {
-		if pebble.IsCorruptionError(err) {
-			err = fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, errFailed, where, err)
+		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, errFailed, where, classify(err))
 		close(d.failed)
 	})
 	return d.failure
+}
+
+// classify wraps an error of Pebble in ErrDamaged if it says that a file is not as it was written:
+// its bytes are not, it is shorter than it should be, or it is gone. Every error that reading the
+// database returns goes through here.
+func classify(err error) error {
+	switch {
+	case err == nil, errors.Is(err, ErrDamaged), errors.Is(err, ErrFormat):
+		return err
+	case pebble.IsCorruptionError(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 // Failed returns a channel that is closed when the DB fails; Err then returns the reason.

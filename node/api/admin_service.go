@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,25 +25,7 @@ const (
 // requires the admin token.
 func AdminHandler(h Host, tokens Tokens, opts ...connect.HandlerOption) (string, http.Handler) {
 	return apiv1connect.NewAdminServiceHandler(&adminService{h, tokens},
-		append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
-}
-
-// HealthHandler returns a handler that reports the node's health to clients that do not speak
-// Connect. It answers 200 when the node is ready, and 503 with the reason when it is not.
-func HealthHandler(h Host) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-
-		ready, reason := h.Health()
-		if !ready {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, "not ready:", reason)
-			return
-		}
-
-		fmt.Fprintln(w, "ready")
-	})
+		append(opts, knownEnums(), connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
 type adminService struct {
@@ -114,8 +95,8 @@ func killOf(m *apiv1.KillRequest) (Kill, error) {
 
 func (s *adminService) Health(context.Context,
 	*connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
-	ready, reason := s.host.Health()
-	return connect.NewResponse(&apiv1.HealthResponse{Ready: ready, Reason: reason}), nil
+	c := s.host.Health()
+	return connect.NewResponse(&apiv1.HealthResponse{Ready: c.Able(), Reason: c.Reason, Readiness: ReadinessOf(c)}), nil
 }
 
 func (s *adminService) HostStatus(context.Context,

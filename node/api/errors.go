@@ -25,6 +25,7 @@ var codes = []struct {
 	{ErrNoHeight, connect.CodeOutOfRange},
 	{ErrNoRecord, connect.CodeOutOfRange},
 	{ErrBeyond, connect.CodeOutOfRange},
+	{ErrForeign, connect.CodeFailedPrecondition},
 	{ErrTooMuch, connect.CodeInvalidArgument},
 	{ErrNoPath, connect.CodeNotFound},
 	{ErrHow, connect.CodeInvalidArgument},

@@ -74,7 +74,7 @@ func (g *grpcHealth) Check(_ context.Context, req *grpchealth.CheckRequest) (*gr
 			fmt.Errorf("service: %q is not one of %v, or empty for the node", req.Service, Services()))
 	}
 
-	ready, _ := g.host.Health()
+	ready := g.host.Health().Able()
 	if ready || req.Service == apiv1connect.AdminServiceName || req.Service == grpchealth.HealthV1ServiceName {
 		return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -62,7 +63,7 @@ func (o NodeOptions) withDefaults() NodeOptions {
 // NodeHandler returns the handler of NodeService over b, and the path prefix to mount it at.
 func NodeHandler(b Core, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
-	return apiv1connect.NewNodeServiceHandler(&nodeService{b, o}, connect.WithReadMaxBytes(o.MaxBody),
+	return apiv1connect.NewNodeServiceHandler(&nodeService{b, o}, knownEnums(), connect.WithReadMaxBytes(o.MaxBody),
 		WithMeter(o.Meter))
 }
 
@@ -270,7 +271,9 @@ func (s *nodeService) Status(ctx context.Context,
 	return connect.NewResponse(&apiv1.StatusResponse{
 		ChainId: st.Chain.ChainID, Period: st.Chain.Period, Height: st.Chain.Height, AppHash: st.Chain.AppHash,
 		BlockTime: timestamp(st.Chain.Time), Version: st.Version, PoolSize: uint64(st.PoolSize), Profile: st.Profile,
-		Consensus: st.Consensus, Ready: true, LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
+		Consensus: st.Consensus, Ready: st.Condition.Able(), LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
+		Readiness: ReadinessOf(st.Condition),
+		History:   st.History, LogId: st.LogID[:],
 	}), nil
 }
 
@@ -283,7 +286,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 		}
 	}
 
-	after := req.Msg.After
+	after := client.Cursor{History: req.Msg.History, Index: req.Msg.After}
 
 	if req.Msg.FromNow {
 		newest, err := s.core.Newest(ctx)
@@ -292,13 +295,13 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 		}
 		after = newest
 		// A client that is cut off before the first record continues here.
-		if err := stream.Send(&apiv1.FollowResponse{Index: after}); err != nil {
+		if err := stream.Send(&apiv1.FollowResponse{Index: after.Index, History: after.History}); err != nil {
 			return err
 		}
 	}
 
 	err := s.core.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
-		return stream.Send(&apiv1.FollowResponse{Index: r.Index, Kind: r.Kind, Record: r.Data})
+		return stream.Send(&apiv1.FollowResponse{Index: r.Index, History: r.History, Kind: r.Kind, Record: r.Data})
 	})
 
 	if err != nil {

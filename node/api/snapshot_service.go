@@ -31,7 +31,8 @@ type Snapshots interface {
 // at. Every call requires the admin token.
 func SnapshotHandler(s Snapshots, tokens Tokens) (string, http.Handler) {
 	return apiv1connect.NewSnapshotServiceHandler(&snapshotService{s},
-		connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(needsAccess{tokens, AdminAccess}))
+		knownEnums(), connect.WithReadMaxBytes(maxAdminBody),
+		connect.WithInterceptors(needsAccess{tokens, AdminAccess}))
 }
 
 type snapshotService struct{ s Snapshots }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -91,10 +90,11 @@ func eventsQuery(r *http.Request) (EventsQuery, error) {
 	}
 
 	if after != "" {
-		if q.After, err = strconv.ParseUint(after, 10, 64); err != nil {
+		c, err := client.ParseCursor(after)
+		if err != nil {
 			return q, invalid(from, "%q is no cursor, want the id of an event", after)
 		}
-		q.FromNow = false
+		q.After, q.History, q.FromNow = c.Index, c.History, false
 	}
 
 	return q, q.check()
@@ -115,7 +115,7 @@ func statusOf(err error) int {
 	case connect.CodePermissionDenied:
 		return http.StatusForbidden
 
-	case connect.CodeOutOfRange:
+	case connect.CodeOutOfRange, connect.CodeFailedPrecondition: // the records after the cursor
 		return http.StatusGone
 
 	case connect.CodeResourceExhausted, connect.CodeUnavailable:
@@ -183,7 +183,7 @@ func (s *sse) send(m *apiv1.EventsResponse) error {
 		b = append(b, ": alive\n"...)
 	}
 	if m.Cursor != nil {
-		b = fmt.Appendf(b, "id: %d\n", *m.Cursor)
+		b = fmt.Appendf(b, "id: %v\n", client.Cursor{History: m.History, Index: *m.Cursor})
 	}
 
 	if m.Event != nil {

@@ -54,7 +54,7 @@ func (t *Tokens) Reload() error {
 func (t *Tokens) reload() error {
 	t.read = time.Now()
 
-	known, err := readTokens(t.home)
+	known, err := ReadTokens(t.home)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (t *Tokens) Current() []api.Token {
 }
 
 // readTokens reads all tokens of a home, those that were replaced included.
-func readTokens(home string) (known []api.Token, err error) {
+func ReadTokens(home string) (known []api.Token, err error) {
 	for _, a := range api.Levels {
 		path := filepath.Join(home, a.File())
 
@@ -113,22 +113,22 @@ func readTokens(home string) (known []api.Token, err error) {
 
 // readReplaced reads a token that was replaced. If there is none, its secret is empty.
 func readReplaced(path string) (t api.Token, err error) {
-	line, err := ReadToken(path)
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, nil
 	}
 	if err != nil {
-		return t, err
+		return t, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
-	secret, until, _ := strings.Cut(line, " ")
+	secret, until, _ := strings.Cut(strings.TrimRight(string(data), "\r\n"), " ")
 	if t.Expires, err = time.Parse(time.RFC3339, until); err != nil {
 		return t, fmt.Errorf("%w: %s: want a token, a space and the time at which it expires (RFC 3339); remove the "+
 			"file to refuse that token at once: %w", exit.ErrConfig, path, err)
 	}
 	t.Secret = secret
 
-	return t, nil
+	return t, checkToken(path, secret)
 }
 
 // ReadToken reads a token from a file. Errors are exit.ErrConfig.
@@ -138,9 +138,18 @@ func ReadToken(path string) (string, error) {
 		return "", fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	token := strings.TrimRight(string(data), "\r\n")
-	if len(token) < 20 {
-		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
-	}
 
-	return token, nil
+	return token, checkToken(path, token)
+}
+
+// checkToken returns an error if the token of a file cannot be used.
+func checkToken(path, token string) error {
+	if len(token) < 20 {
+		return fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
+	}
+	if i := strings.IndexFunc(token, func(r rune) bool { return r < '!' || r > '~' }); i >= 0 {
+		return fmt.Errorf("%w: %s: byte %d is no visible ASCII character, and no client can send such a token",
+			exit.ErrConfig, path, i+1)
+	}
+	return nil
 }

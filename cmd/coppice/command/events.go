@@ -26,7 +26,8 @@ import (
 type eventsFlags struct {
 	follow, asJSON, tree bool
 	filter               string
-	after                uint64
+	after                string
+	from                 client.Cursor // what after says
 	kinds                []string
 	limit                uint64
 }
@@ -37,16 +38,20 @@ func (a *app) eventsCommand() *cobra.Command {
 		Use:   "events",
 		Short: "Print the records of the event log and, live, the events of the tree",
 		Long: `Events prints the records of the running node's event log, from the oldest to the newest, and ends.
-With --follow it begins now, or after --after, and prints records and events of the supervision tree
-as they come, until it is interrupted. It goes on while the node, or its process, is down. It misses
+With --follow it begins now, or after --after, and prints records, events of the supervision tree and
+changes of the readiness as they come, until it is interrupted. It goes on while the node, or its process, is down. It misses
 no record and prints none twice. Events of the tree are in no log: those that happen while nobody
 follows are not printed.
 
 Each record has a cursor, which is its index in the log. --after CURSOR begins with the next record.
+With --json, each event also has the history in which the record was written. --after HISTORY:INDEX
+is refused if the log was restored or replaced since and has another record there; the error says up
+to which record both are the same.
 
 A filter is a list of terms, separated by commas, that must all match. A term may have several
 values, separated by |:
-  type=record|tree      records of the log, or events of the tree
+  type=record|tree|readiness
+                        records of the log, events of the tree, or changes of the readiness
   kind=KIND             ` + wrapWords(api.EventKinds(), 24, 100) + `
   path=PATH             events of the tree at or below this path
   class=CLASS           ends in the tree that are normal, shutdown or abnormal
@@ -75,7 +80,8 @@ values, separated by |:
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object per line")
 	f.BoolVar(&o.tree, "tree", false, "print only events of the tree; implies --follow")
 	f.StringVar(&o.filter, "filter", "", "print only what matches, such as 'kind=BlockCommitted|TxExpired'")
-	f.Uint64Var(&o.after, "after", 0, "begin after the record with this index; 0 begins with the oldest that is kept")
+	f.StringVar(&o.after, "after", "0",
+		"begin after the record with this index, or HISTORY:INDEX; 0 begins with the oldest that is kept")
 	f.StringSliceVar(&o.kinds, "kinds", nil, "print only records and events of these kinds")
 	f.Uint64Var(&o.limit, "limit", 0, "end after this many events; 0 is no limit")
 
@@ -100,7 +106,13 @@ func (o *eventsFlags) check(cmd *cobra.Command) error {
 	}
 
 	if o.follow && !cmd.Flags().Changed("after") {
-		o.after = client.FromNow
+		o.from = client.Cursor{Index: client.FromNow}
+		return nil
+	}
+
+	var err error
+	if o.from, err = client.ParseCursor(o.after); err != nil {
+		return usageError(cmd, "--after: %w", err)
 	}
 	return nil
 }
@@ -124,7 +136,7 @@ func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error
 	}
 
 	p, printed := paintFor(os.Stdout), uint64(0)
-	err := a.client().Events(ctx, client.EventsOptions{After: o.after, Filter: o.filter, Kinds: o.kinds,
+	err := a.client().Events(ctx, client.EventsOptions{After: o.from.Index, History: o.from.History, Filter: o.filter, Kinds: o.kinds,
 		Once: !o.follow}, func(e client.Event) error {
 		late.Stop() // the node answers: from now on only an interruption ends --follow
 		if e.Type() == "cursor" {
@@ -175,6 +187,12 @@ func printEvent(w io.Writer, p paint, e client.Event) error {
 		}
 		if class := e.Tree.Class.String(); strings.HasSuffix(class, "ABNORMAL") || e.Tree.Kind == "GaveUp" {
 			text = p.bad(text)
+		}
+
+	case e.Ready != nil:
+		head, kind, text = e.Ready.Since.AsTime().Local().Format("15:04:05.000"), "ReadinessChanged", e.Ready.State
+		if e.Ready.Reason != "" {
+			text = p.bad(oneLine(e.Ready.State+": "+e.Ready.Reason, 400))
 		}
 
 	default:

@@ -45,15 +45,31 @@ func (p Program) nodeOptions() []node.Option {
 func Main(p Program) int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 
 	consensus.Register(append([]consensus.Kind{solo.Kind{}, comet.Kind{}}, p.Kinds...)...)
-	root := newRoot(p)
+	root, out := newRoot(p), &stdout{file: os.Stdout, cancel: cancel}
+	root.SetOut(out)
 	err := root.ExecuteContext(ctx)
+
+	if err != nil && out.empty() && wantsJSON(root, os.Args[1:]) {
+		_ = printJSON(out, failureJSON{codeOf(err), failureText(err)}) // out keeps its error
+	}
+
+	err = out.finish(err)
+	if out.brokenPipe() {
+		dieOfBrokenPipe()
+	}
 	if err != nil {
-		// This text means something to the supervision tree, and nothing to the user.
-		fmt.Fprintln(os.Stderr, "coppice:",
-			strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), ""))
+		fmt.Fprintln(os.Stderr, "coppice:", failureText(err))
 	}
 
 	return codeOf(err)
+}
+
+// failureText returns the text of a command's error without what means something to the supervision
+// tree only.
+func failureText(err error) string {
+	return strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), "")
 }

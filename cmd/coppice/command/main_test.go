@@ -21,7 +21,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"coppice": func() { os.Exit(Main(Program{})) }})
+	testscript.Main(m, map[string]func(){
+		"coppice": func() { os.Exit(Main(Program{})) },
+		"own":     programWith(own{}),
+		"newer":   programWith(newer{}),
+		"unlike":  programWith(unlike{}),
+	})
 }
 
 // TestScripts runs testdata/*.txtar, which hold what the command line promises.

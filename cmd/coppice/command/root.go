@@ -127,6 +127,8 @@ func groupOnly(c *cobra.Command, args []string) error {
 
 // prepare checks the persistent flags and completes a before any command runs.
 func (a *app) prepare(cmd *cobra.Command, args []string) error {
+	catchBrokenPipe()
+
 	if err := a.needsHome(cmd, args); err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ earlier one. 'coppice config' prints what is in force.`,
 const heapFloor = 64 << 20
 
 func (a *app) start(cmd *cobra.Command, src config.Sources) error {
+	surviveLostOutput(cmd)
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 

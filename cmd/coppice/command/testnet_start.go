@@ -21,6 +21,7 @@ started again. The output of the nodes goes to standard error, each line after t
 		Example: "  coppice testnet start -n 4",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			surviveLostOutput(cmd)
 			n, err := testnet.Open(a.testnetDir(*dir))
 			switch {
 			case errors.Is(err, fs.ErrNotExist):

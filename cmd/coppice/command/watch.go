@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"connectrpc.com/connect"
@@ -106,19 +105,19 @@ type watcher interface {
 }
 
 func (a *app) watcher(out io.Writer, asJSON bool) watcher {
-	switch f, ok := out.(*os.File); {
+	switch s, ok := out.(*stdout); {
 	case asJSON:
 		return &jsonWatcher{out: out}
-	case ok && terminal(f):
-		fmt.Fprint(f, "\x1b[?25l\x1b[?7l") // no cursor; long lines are cut, not wrapped
-		return &screen{out: f, p: paintFor(f)}
+	case ok && s.terminal():
+		fmt.Fprint(s, "\x1b[?25l\x1b[?7l") // no cursor; long lines are cut, not wrapped
+		return &screen{out: s, p: paintFor(s.file)}
 	}
 	return &lineWatcher{out: out}
 }
 
 // screen draws the tree on a terminal.
 type screen struct {
-	out *os.File
+	out io.Writer
 	p   paint
 }
 

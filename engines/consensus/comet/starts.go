@@ -99,9 +99,10 @@ func (s *starts) judge(err error) error {
 
 	switch {
 	case end.Status == child.StatusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
-		return final(told(why, comethome.ErrChainDamage, comethome.ErrChainData, comethome.ErrSigning))
+		return final(told(why, comethome.ErrChainDamage, comethome.ErrChainData, comethome.ErrSigning,
+			comethome.ErrSigningOld, comethome.ErrSigningAhead))
 	case end.Status == child.StatusConfig:
-		return final(told(why, comethome.ErrHome, comethome.ErrGenesis))
+		return final(told(why, comethome.ErrHome, comethome.ErrGenesis, comethome.ErrGenesisEdited))
 	}
 
 	if s.fatal != "" {
@@ -142,12 +143,28 @@ func (a attempt) String() string { return fmt.Sprint(a.Service) }
 
 // stdout handles a line of the process's stdout.
 func (t *tree) stdout(line []byte) {
-	if string(line) == child.UpLine {
+	notice, ok := child.ParseNotice(line)
+
+	switch {
+	case ok:
+		t.notice(notice)
+		return
+	case string(line) == child.UpLine:
 		t.starts.came()
-	} else {
+	default:
 		t.starts.died(string(line)) // the log is on stderr; on stdout CometBFT says why it ends the process
 	}
+
 	t.line(line)
+}
+
+// notice logs what the process has found out. A double sign is an alarm.
+func (t *tree) notice(n child.Notice) {
+	level := zap.WarnLevel
+	if n.Topic == child.DoubleSign || n.Topic == child.PeerGenesis {
+		level = zap.ErrorLevel
+	}
+	t.Log.Log(level, n.Text, zap.String("topic", string(n.Topic)), zap.String("about", n.About))
 }
 
 // stderr handles a line of the process's stderr: CometBFT's log, and the reason why the process

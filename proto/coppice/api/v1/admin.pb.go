@@ -992,6 +992,7 @@ type HealthResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ready         bool                   `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // why the node is not ready
+	Readiness     *Readiness             `protobuf:"bytes,40,opt,name=readiness,proto3" json:"readiness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1038,6 +1039,13 @@ func (x *HealthResponse) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *HealthResponse) GetReadiness() *Readiness {
+	if x != nil {
+		return x.Readiness
+	}
+	return nil
 }
 
 type HostStatusRequest struct {
@@ -1180,7 +1188,11 @@ type EventsRequest struct {
 	Kinds []string `protobuf:"bytes,4,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	// End at the record that is the newest when the request arrives. The stream then has no events
 	// of the tree and waits for nothing.
-	Once          bool `protobuf:"varint,5,opt,name=once,proto3" json:"once,omitempty"`
+	Once bool `protobuf:"varint,5,opt,name=once,proto3" json:"once,omitempty"`
+	// The history of the cursor, as the event with the cursor had it. If the log's record at the
+	// cursor is of another history, because the log was restored or replaced since, the error is
+	// failed_precondition. Empty: the cursor is taken for one of this log.
+	History       string `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1250,6 +1262,13 @@ func (x *EventsRequest) GetOnce() bool {
 	return false
 }
 
+func (x *EventsRequest) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
 // EventsResponse is one event. A response without an event has only a cursor: the filter left out
 // the records up to it.
 type EventsResponse struct {
@@ -1262,7 +1281,9 @@ type EventsResponse struct {
 	//	*EventsResponse_Record
 	//	*EventsResponse_Tree
 	//	*EventsResponse_Dropped
+	//	*EventsResponse_Readiness
 	Event         isEventsResponse_Event `protobuf_oneof:"event"`
+	History       string                 `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"` // in which the record at the cursor was written; give it back with the cursor
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1338,6 +1359,22 @@ func (x *EventsResponse) GetDropped() *Dropped {
 	return nil
 }
 
+func (x *EventsResponse) GetReadiness() *Readiness {
+	if x != nil {
+		if x, ok := x.Event.(*EventsResponse_Readiness); ok {
+			return x.Readiness
+		}
+	}
+	return nil
+}
+
+func (x *EventsResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
 type isEventsResponse_Event interface {
 	isEventsResponse_Event()
 }
@@ -1354,11 +1391,17 @@ type EventsResponse_Dropped struct {
 	Dropped *Dropped `protobuf:"bytes,4,opt,name=dropped,proto3,oneof"`
 }
 
+type EventsResponse_Readiness struct {
+	Readiness *Readiness `protobuf:"bytes,40,opt,name=readiness,proto3,oneof"` // the node's readiness has changed
+}
+
 func (*EventsResponse_Record) isEventsResponse_Event() {}
 
 func (*EventsResponse_Tree) isEventsResponse_Event() {}
 
 func (*EventsResponse_Dropped) isEventsResponse_Event() {}
+
+func (*EventsResponse_Readiness) isEventsResponse_Event() {}
 
 // LogRecord is a record of the event log. Its index is the cursor.
 type LogRecord struct {
@@ -1588,7 +1631,7 @@ var File_coppice_api_v1_admin_proto protoreflect.FileDescriptor
 
 const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1acoppice/api/v1/admin.proto\x12\x0ecoppice.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x01\n" +
+	"\x1acoppice/api/v1/admin.proto\x12\x0ecoppice.api.v1\x1a\x1ecoppice/api/v1/readiness.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x01\n" +
 	"\x05Child\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12-\n" +
@@ -1632,10 +1675,11 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12%\n" +
 	"\x03how\x18\x03 \x01(\x0e2\x13.coppice.api.v1.HowR\x03how\x12-\n" +
 	"\x04type\x18\x04 \x01(\x0e2\x19.coppice.api.v1.ChildTypeR\x04type\"\x0f\n" +
-	"\rHealthRequest\">\n" +
+	"\rHealthRequest\"w\n" +
 	"\x0eHealthResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x13\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x127\n" +
+	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessR\treadiness\"\x13\n" +
 	"\x11HostStatusRequest\"\xcc\x01\n" +
 	"\x12HostStatusResponse\x12\x0e\n" +
 	"\x02up\x18\x01 \x01(\bR\x02up\x12\x16\n" +
@@ -1644,18 +1688,21 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
 	"\aprofile\x18\x05 \x01(\tR\aprofile\x124\n" +
 	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x12\n" +
-	"\x04home\x18\a \x01(\tR\x04home\"\x82\x01\n" +
+	"\x04home\x18\a \x01(\tR\x04home\"\x9c\x01\n" +
 	"\rEventsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x19\n" +
 	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x16\n" +
 	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x14\n" +
 	"\x05kinds\x18\x04 \x03(\tR\x05kinds\x12\x12\n" +
-	"\x04once\x18\x05 \x01(\bR\x04once\"\xdc\x01\n" +
+	"\x04once\x18\x05 \x01(\bR\x04once\x12\x18\n" +
+	"\ahistory\x18P \x01(\tR\ahistory\"\xb1\x02\n" +
 	"\x0eEventsResponse\x12\x1b\n" +
 	"\x06cursor\x18\x01 \x01(\x04H\x01R\x06cursor\x88\x01\x01\x123\n" +
 	"\x06record\x18\x02 \x01(\v2\x19.coppice.api.v1.LogRecordH\x00R\x06record\x12/\n" +
 	"\x04tree\x18\x03 \x01(\v2\x19.coppice.api.v1.TreeEventH\x00R\x04tree\x123\n" +
-	"\adropped\x18\x04 \x01(\v2\x17.coppice.api.v1.DroppedH\x00R\adroppedB\a\n" +
+	"\adropped\x18\x04 \x01(\v2\x17.coppice.api.v1.DroppedH\x00R\adropped\x129\n" +
+	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessH\x00R\treadiness\x12\x18\n" +
+	"\ahistory\x18P \x01(\tR\ahistoryB\a\n" +
 	"\x05eventB\t\n" +
 	"\a_cursor\"7\n" +
 	"\tLogRecord\x12\x12\n" +
@@ -1763,6 +1810,7 @@ var file_coppice_api_v1_admin_proto_goTypes = []any{
 	(*Dropped)(nil),               // 23: coppice.api.v1.Dropped
 	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
 	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*Readiness)(nil),             // 26: coppice.api.v1.Readiness
 }
 var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: coppice.api.v1.Child.type:type_name -> coppice.api.v1.ChildType
@@ -1780,30 +1828,32 @@ var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	24, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
 	4,  // 13: coppice.api.v1.KillResponse.how:type_name -> coppice.api.v1.How
 	0,  // 14: coppice.api.v1.KillResponse.type:type_name -> coppice.api.v1.ChildType
-	25, // 15: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
-	21, // 16: coppice.api.v1.EventsResponse.record:type_name -> coppice.api.v1.LogRecord
-	22, // 17: coppice.api.v1.EventsResponse.tree:type_name -> coppice.api.v1.TreeEvent
-	23, // 18: coppice.api.v1.EventsResponse.dropped:type_name -> coppice.api.v1.Dropped
-	25, // 19: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
-	5,  // 20: coppice.api.v1.TreeEvent.class:type_name -> coppice.api.v1.ExitClass
-	24, // 21: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
-	9,  // 22: coppice.api.v1.AdminService.Tree:input_type -> coppice.api.v1.TreeRequest
-	11, // 23: coppice.api.v1.AdminService.Spec:input_type -> coppice.api.v1.SpecRequest
-	13, // 24: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
-	15, // 25: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
-	17, // 26: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
-	19, // 27: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
-	10, // 28: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
-	12, // 29: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
-	14, // 30: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
-	16, // 31: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
-	18, // 32: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
-	20, // 33: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
-	28, // [28:34] is the sub-list for method output_type
-	22, // [22:28] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	26, // 15: coppice.api.v1.HealthResponse.readiness:type_name -> coppice.api.v1.Readiness
+	25, // 16: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
+	21, // 17: coppice.api.v1.EventsResponse.record:type_name -> coppice.api.v1.LogRecord
+	22, // 18: coppice.api.v1.EventsResponse.tree:type_name -> coppice.api.v1.TreeEvent
+	23, // 19: coppice.api.v1.EventsResponse.dropped:type_name -> coppice.api.v1.Dropped
+	26, // 20: coppice.api.v1.EventsResponse.readiness:type_name -> coppice.api.v1.Readiness
+	25, // 21: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
+	5,  // 22: coppice.api.v1.TreeEvent.class:type_name -> coppice.api.v1.ExitClass
+	24, // 23: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
+	9,  // 24: coppice.api.v1.AdminService.Tree:input_type -> coppice.api.v1.TreeRequest
+	11, // 25: coppice.api.v1.AdminService.Spec:input_type -> coppice.api.v1.SpecRequest
+	13, // 26: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
+	15, // 27: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
+	17, // 28: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
+	19, // 29: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
+	10, // 30: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
+	12, // 31: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
+	14, // 32: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
+	16, // 33: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
+	18, // 34: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
+	20, // 35: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
+	30, // [30:36] is the sub-list for method output_type
+	24, // [24:30] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_coppice_api_v1_admin_proto_init() }
@@ -1811,10 +1861,12 @@ func file_coppice_api_v1_admin_proto_init() {
 	if File_coppice_api_v1_admin_proto != nil {
 		return
 	}
+	file_coppice_api_v1_readiness_proto_init()
 	file_coppice_api_v1_admin_proto_msgTypes[14].OneofWrappers = []any{
 		(*EventsResponse_Record)(nil),
 		(*EventsResponse_Tree)(nil),
 		(*EventsResponse_Dropped)(nil),
+		(*EventsResponse_Readiness)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
