@@ -81,7 +81,6 @@ func (e Event) MarshalJSON() ([]byte, error) {
 
 type eventJSON struct {
 	Cursor      *uint64         `json:"cursor,omitempty"`
-	History     string          `json:"history,omitempty"`
 	Type        string          `json:"type"`
 	Kind        string          `json:"kind,omitempty"`
 	Record      json.RawMessage `json:"record,omitempty"`
@@ -98,6 +97,7 @@ type eventJSON struct {
 	Dropped     uint64          `json:"dropped,omitempty"`
 	State       string          `json:"state,omitempty"`
 	Ready       *bool           `json:"ready,omitempty"`
+	History     string          `json:"history,omitempty"`
 }
 
 // EventOf converts an event from its wire form. It returns an error for a record of an unknown

@@ -54,7 +54,9 @@ type Node struct {
 	started time.Time
 
 	// The fields of this group and the next outlive the runs of the tree.
+	stop     stopper
 	lock     *os.File
+	guard    guard
 	needs    backends.Record // what the chain needs, with what this program has
 	table    *inflight.Table
 	logLease *supervisor.Lease[*eventlog.Log]
@@ -84,7 +86,7 @@ type Node struct {
 // New opens a home and returns its node. One process may have a home open at a time, until Close or
 // the end of Run. Errors are exit.ErrConfig, exit.ErrHomeInUse and exit.ErrDamage.
 func New(dir string, c config.Config, opts ...Option) (*Node, error) {
-	n := &Node{started: time.Now(), settings: settings{
+	n := &Node{started: time.Now(), stop: stopper{done: make(chan struct{})}, settings: settings{
 		home: dir, config: c, version: "unknown", diagnostics: zap.NewNop(), backends: map[string]chain.Backend{},
 		now: time.Now,
 	}}
@@ -140,6 +142,11 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.guard.lost = n.homeLost
+	if err := n.guard.watch(n.lock.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", exit.ErrConfig, err), n.Close())
+	}
+
 	if err := n.checkBackends(); err != nil {
 		return nil, errors.Join(exit.Classify(err), n.Close())
 	}
@@ -157,7 +164,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	}
 
 	n.logLease = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
+	n.state = supervisor.NewLease(n.openState, n.closeState, leaseBound)
 
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -166,15 +173,27 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	return n, nil
 }
 
-// Run runs the tree, and closes the node at the end. It returns nil if ctx ended and everything
-// stopped in order, and otherwise the reason why the tree gave up.
+// Run runs the tree, and closes the node at the end. It returns nil if ctx ended or Stop was called,
+// and everything stopped in order, and otherwise the reason why the tree gave up.
 func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := n.untilStop(ctx)
+	defer cancel()
 	run, end := n.damage.Run(ctx)
 	defer end()
 
-	watching := n.watchReadiness(ctx)
+	watchedReadiness := n.watchReadiness(ctx)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the stop
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		n.guard.run(watching)
+	}()
+
 	err := n.host.Serve(run)
-	watching()
+	watchedReadiness()
+
+	stop()
+	<-watched
 
 	if damage := n.damage.Reason(); damage != nil {
 		err = damage
@@ -199,7 +218,9 @@ func (n *Node) Close() error {
 	}
 
 	if n.lock != nil {
-		os.Remove(filepath.Join(n.home, api.NodeFileName))
+		n.guard.check()
+		n.listener.RemoveNodeFile()
+		n.guard.forget(n.lock.Name())
 		errs = append(errs, n.lock.Close())
 		n.lock = nil
 	}
@@ -227,6 +248,17 @@ func (n *Node) die(err error) {
 	n.diagnostics.Error("the state cannot go on", zap.Error(err))
 	n.diagnostics.Sync()
 	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
+	os.Exit(exit.Failed)
+}
+
+// homeLost ends the process, because its home is no longer in its place. It writes nothing there:
+// what is there now may be another home.
+func (n *Node) homeLost(err error) {
+	n.diagnostics.Error("the home is no longer in its place", zap.Error(err))
+	n.diagnostics.Sync()
+	fmt.Fprintf(os.Stderr, "coppice: the home %s was moved, removed or replaced while this node ran in it (%v). "+
+		"The node has ended at once, and has written nothing to what is there now. Stop a node before you touch "+
+		"its home\n", n.home, err)
 	os.Exit(exit.Failed)
 }
 

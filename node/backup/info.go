@@ -15,7 +15,9 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 )
 
 // The files and directories of a backup.
@@ -48,6 +50,10 @@ type Info struct {
 	Token    bool          `json:"token"`    // the admin token is in the backup
 	Created  time.Time     `json:"created"`
 	Program  string        `json:"program"`
+
+	// Facts of the home that the backup is from; empty if that home did not know them.
+	Backends backends.Record  `json:"backends,omitempty"` // what its chain needs
+	History  *history.History `json:"history,omitempty"`  // of its log
 
 	Files map[string]snapshots.Hex `json:"files,omitempty"` // SHA-256 of the files beside the log and the snapshot
 	Sum   snapshots.Hex            `json:"sum,omitempty"`   // SHA-256 of this file with an empty sum

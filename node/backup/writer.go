@@ -17,8 +17,10 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -138,6 +140,17 @@ func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = m.ChainID, m.Period, m.Height, m.AppHash
 	w.info.LogID, w.info.First, w.info.Last = b.LogId, b.First, b.Last
 	w.next = b.First
+
+	if len(b.Backends) > 0 {
+		if w.info.Backends, err = backends.Parse(backends.FileName, b.Backends); err != nil {
+			return err
+		}
+	}
+	if len(b.History) > 0 {
+		if w.info.History, err = history.Parse(b.History); err != nil {
+			return err
+		}
+	}
 
 	if b.First == 0 || b.First > m.Index+1 || b.Last+1 < b.First {
 		return fmt.Errorf("backup: records %d to %d do not follow snapshot %s", b.First, b.Last, m.ID)

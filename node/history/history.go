@@ -86,9 +86,6 @@ func (h *History) Begin(logID [16]byte, first, durable uint64) *History {
 
 // Restored returns the history of a new log that has the records of h's log up to last.
 func (h *History) Restored(logID [16]byte, last uint64) *History {
-	if h == nil {
-		return nil
-	}
 	was := *h
 	was.LogID = hex.EncodeToString(logID[:])
 	return was.upTo(logID, last)

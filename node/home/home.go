@@ -149,6 +149,28 @@ func Lock(home string) (*os.File, error) {
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
+	if err != nil {
+		return nil, err
+	}
 
-	return f, err
+	if err := logUnused(home); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+
+	return f, nil
+}
+
+// logUnused returns exit.ErrHomeInUse if a process has the home's log open, although it does not
+// hold the home's lock: the file LOCK was removed under it. What comes next would change files that
+// it uses.
+func logUnused(home string) error {
+	f, err := flock.TryLockExisting(filepath.Join(LogDir(home), lockFile))
+	if err == nil {
+		return f.Close()
+	}
+	if errors.Is(err, flock.ErrLocked) {
+		return fmt.Errorf("%w: a process uses the log of %s, though it does not hold %s: was that file removed?",
+			exit.ErrHomeInUse, home, filepath.Join(home, lockFile))
+	}
+	return nil // a home without a log, or one that cannot be opened: the code that opens the log reports it
 }

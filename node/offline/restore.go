@@ -111,6 +111,9 @@ func (r *restoration) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.facts(id); err != nil {
+		return err
+	}
 	if err := r.snapshot(); err != nil {
 		return err
 	}
@@ -182,6 +185,20 @@ func (r *restoration) files() error {
 	}
 
 	return err
+}
+
+// facts writes what the backup knows of the home that it is from: the backends that the chain
+// needs, and the history of the records.
+func (r *restoration) facts(log [16]byte) error {
+	if len(r.info.Backends) > 0 {
+		if err := r.info.Backends.Write(r.home); err != nil {
+			return err
+		}
+	}
+	if h := r.info.History; h != nil && h.LogID == r.info.LogID.String() {
+		return h.Restored(log, r.info.Last).Write(r.home)
+	}
+	return nil
 }
 
 // snapshot copies the snapshot to the snapshots of the new home, because replay begins with it. The

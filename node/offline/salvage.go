@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
@@ -108,7 +109,13 @@ func (h *StoppedHome) salvageBackup(ctx context.Context, dest string, o backup.O
 		return info, lost, err
 	}
 
-	b.Send = w.Take
+	if b.Backends, err = backends.Read(h.home); err != nil { // none, or damaged: what is left of the log says it
+		if b.Backends, err = backends.Derive(ctx, l, func(uint64, uint64) {}); err != nil {
+			return info, lost, err
+		}
+	}
+
+	b.History, b.Send = h.history(), w.Take
 	if err := b.Run(ctx); err != nil {
 		return info, lost, err
 	}
