@@ -100,7 +100,8 @@ func (a *app) checkGenesis(cmd *cobra.Command, n comethome.NetworkFile, file str
 		if own != nil && bytes.Equal(own, v.PubKey) {
 			here, is = "this node", true
 		}
-		fmt.Fprintf(w, "validator\t%s\tpower %d\t%s\t%s\n", base64.StdEncoding.EncodeToString(v.PubKey), v.Power, v.Name, here)
+		fmt.Fprintf(w, "validator\t%s\tpower %d\t%s\t%s\n", base64.StdEncoding.EncodeToString(v.PubKey), v.Power,
+			v.Name, here)
 	}
 	for _, p := range n.Peers {
 		fmt.Fprintf(w, "peer\t%s\n", p)
@@ -111,7 +112,8 @@ func (a *app) checkGenesis(cmd *cobra.Command, n comethome.NetworkFile, file str
 
 	problems := comethome.Problems(theirs, time.Now())
 	if file == "" && own != nil && !is {
-		problems = append(problems, "this node's key is not among the validators: it follows the chain and signs nothing")
+		problems = append(problems,
+			"this node's key is not among the validators: it follows the chain and signs nothing")
 	}
 	for _, p := range problems {
 		if _, err := fmt.Fprintf(out, "note: %s\n", p); err != nil {

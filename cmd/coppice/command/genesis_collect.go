@@ -44,7 +44,8 @@ earlier waits until then.`,
 			begins := time.Now().Add(in).UTC().Truncate(time.Second)
 			if at != "" {
 				if begins, err = time.Parse(time.RFC3339, at); err != nil || in != 0 {
-					return usageError(cmd, "--genesis-time %q: want a time such as 2026-01-31T12:00:00Z, and no --genesis-in", at)
+					return usageError(cmd,
+						"--genesis-time %q: want a time such as 2026-01-31T12:00:00Z, and no --genesis-in", at)
 				}
 			}
 

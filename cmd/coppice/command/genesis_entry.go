@@ -32,7 +32,8 @@ reach it, its validator's public key, and its power. With power 0 it is a node t
 				return exit.Classify(err)
 			}
 			if k.Signer != "" && power > 0 {
-				return usageError(cmd, "the remote signer has the validator's key: make the entry by hand with its pub_key")
+				return usageError(cmd,
+					"the remote signer has the validator's key: make the entry by hand with its pub_key")
 			}
 
 			if address == "" {

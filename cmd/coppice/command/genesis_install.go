@@ -44,7 +44,8 @@ other nodes into persistent_peers. It is refused if a chain has begun in the hom
 			if err != nil {
 				return err
 			}
-			if err := durable.OS.Replace(filepath.Join(a.home, chain.GenesisFile), append(data, '\n'), 0o644); err != nil {
+			path := filepath.Join(a.home, chain.GenesisFile)
+			if err := durable.OS.Replace(path, append(data, '\n'), 0o644); err != nil {
 				return err
 			}
 
@@ -70,8 +71,8 @@ func readNetwork(path string) (comethome.NetworkFile, chain.Genesis, error) {
 func (a *app) noChain() error {
 	for _, dir := range []string{home.LogDir(a.home), filepath.Join(comethome.Dir(a.home), "data", "blockstore.db")} {
 		if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-			return fmt.Errorf("%w: a chain has begun in %s (%s is not empty), and its genesis is fixed: make a new home",
-				exit.ErrConfig, a.home, dir)
+			return fmt.Errorf("%w: a chain has begun in %s (%s is not empty), and its genesis is fixed: make a new "+
+				"home", exit.ErrConfig, a.home, dir)
 		}
 	}
 	return nil

@@ -31,7 +31,8 @@ func (m Member) Check() error {
 		return fmt.Errorf("%w: member %q: peer %q, want %s@host:port", ErrNetwork, m.Moniker, m.Peer, m.NodeID)
 	}
 	if m.Power < 0 || m.Power > 0 && len(m.PubKey) != ed25519.PubKeySize {
-		return fmt.Errorf("%w: member %q: power %d and a key of %d bytes, want a power of 0 or more and a key of %d bytes",
+		return fmt.Errorf("%w: member %q: power %d and a key of %d bytes, want a power of 0 or more and "+
+			"a key of %d bytes",
 			ErrNetwork, m.Moniker, m.Power, len(m.PubKey), ed25519.PubKeySize)
 	}
 	return nil
@@ -166,8 +167,8 @@ func Problems(g Genesis, now time.Time) (out []string) {
 		largest = max(largest, v.Power)
 	}
 	if n := len(g.Validators); n > 1 && 3*(total-largest) <= 2*total {
-		out = append(out, fmt.Sprintf("one of the %d validators has %d of %d of the power: without it no block is made", n,
-			largest, total))
+		out = append(out, fmt.Sprintf("one of the %d validators has %d of %d of the power: without it no block is made",
+			n, largest, total))
 	}
 
 	switch until := g.Time.Sub(now); {
