@@ -50,8 +50,8 @@ var families = []family{
 	{name: "coppice_tree_exits_total", kind: "counter",
 		help: "Times that a child ended by itself, by class: normal, shutdown, abnormal.",
 		path: func(f Figures) []sample {
-			return []sample{{`,class="normal"`, float64(f.Exits.Normal)}, {`,class="shutdown"`, float64(f.Exits.Shutdown)},
-				{`,class="abnormal"`, float64(f.Exits.Abnormal)}}
+			return []sample{{`,class="normal"`, float64(f.Exits.Normal)},
+				{`,class="shutdown"`, float64(f.Exits.Shutdown)}, {`,class="abnormal"`, float64(f.Exits.Abnormal)}}
 		}},
 	{name: "coppice_tree_stops_total", kind: "counter",
 		help: "Times that a child ended because its supervisor stopped it.",

@@ -20,7 +20,8 @@ func TestTheHandlerWritesPrometheusText(t *testing.T) {
 	s, err := supervisor.New(supervisor.Spec{
 		Name: "shop", Observers: []supervisor.Observer{m},
 		Build: supervisor.Children(child(`a "till"`),
-			supervisor.Child{ID: "lamp", Restart: supervisor.Temporary, Start: supervisor.Start(ending(errors.New("out")))}),
+			supervisor.Child{ID: "lamp", Restart: supervisor.Temporary,
+				Start: supervisor.Start(ending(errors.New("out")))}),
 	})
 	require.NoError(t, err)
 	run, err := s.Start(t.Context())
@@ -50,7 +51,8 @@ func TestTheHandlerWritesPrometheusText(t *testing.T) {
 		require.Contains(t, text, line+"\n")
 	}
 
-	sample := regexp.MustCompile(`^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{path="([^"\\]|\\.)*"(,class="[a-z]+")?\})? [0-9.]+)$`)
+	sample := regexp.MustCompile(`^(# (HELP|TYPE) [a-z_]+ .+|` +
+		`[a-z_]+(\{path="([^"\\]|\\.)*"(,class="[a-z]+")?\})? [0-9.]+)$`)
 	for line := range strings.Lines(text) {
 		require.Regexp(t, sample, strings.TrimSuffix(line, "\n"))
 	}
