@@ -296,7 +296,8 @@ func TestEventsOfAllTypes(t *testing.T) {
 
 	require.Equal(t, []string{"cursor", "record", "tree", "readiness", "dropped"}, types)
 	require.JSONEq(t, `{"cursor": 6, "history": "h1", "type": "cursor"}`, lines[0])
-	require.Contains(t, lines[1], `"cursor":7,"history":"h1","type":"record","kind":"TxExpired","record":{"id":`)
+	require.JSONEq(t, `{"cursor": 7, "history": "h1", "type": "record", "kind": "TxExpired",
+		"record": {"id": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}}`, lines[1])
 	require.JSONEq(t, `{"type": "tree", "kind": "ChildExited", "seq": 3, "time": "1970-01-01T00:00:01Z", "path": "a/b",
 		"incarnation": 2, "class": "abnormal", "reason": "panic", "delay_seconds": 1, "text": "it ended"}`, lines[2])
 	require.JSONEq(t, `{"type": "readiness", "kind": "ReadinessChanged", "time": "1970-01-01T00:00:02Z",
