@@ -251,6 +251,17 @@ func (n *Node) die(err error) {
 	os.Exit(exit.Failed)
 }
 
+// homeLost ends the process, because its home is no longer in its place. It writes nothing there:
+// what is there now may be another home.
+func (n *Node) homeLost(err error) {
+	n.diagnostics.Error("the home is no longer in its place", zap.Error(err))
+	n.diagnostics.Sync()
+	fmt.Fprintf(os.Stderr, "coppice: the home %s was moved, removed or replaced while this node ran in it (%v). "+
+		"The node has ended at once, and has written nothing to what is there now. Stop a node before you touch "+
+		"its home\n", n.home, err)
+	os.Exit(exit.Failed)
+}
+
 // core is what the children of coppice/node share during one run of it.
 type core struct {
 	dir *router.Directory

@@ -137,8 +137,8 @@ func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error
 	}
 
 	p, printed := paintFor(os.Stdout), uint64(0)
-	err := a.client().Events(ctx, client.EventsOptions{After: o.from.Index, History: o.from.History, Filter: o.filter, Kinds: o.kinds,
-		Once: !o.follow}, func(e client.Event) error {
+	err := a.client().Events(ctx, client.EventsOptions{After: o.from.Index, History: o.from.History,
+		Filter: o.filter, Kinds: o.kinds, Once: !o.follow}, func(e client.Event) error {
 		late.Stop() // the node answers: from now on only an interruption ends --follow
 		if e.Type() == "cursor" {
 			return out.Flush()

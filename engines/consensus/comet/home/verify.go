@@ -185,8 +185,8 @@ func began(dirs ...string) (bool, error) {
 	return false, nil
 }
 
-// sameGenesisDoc returns an error if CometBFT's genesis file differs from the genesis that its chain
-// began with, which its database has.
+// sameGenesisDoc returns an error if CometBFT's genesis file differs from the genesis that its
+// chain began with, which its database has.
 func sameGenesisDoc(c *cfg.Config, stateDB dbm.DB) error {
 	kept, err := stateDB.Get([]byte("genesisDoc"))
 	if err != nil || kept == nil {
