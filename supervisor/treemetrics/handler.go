@@ -2,6 +2,7 @@ package treemetrics
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,7 +13,7 @@ import (
 
 // Handler returns a handler that writes the figures of m in Prometheus's text format, for a program
 // that embeds a tree. tree returns the present tree, for the gauges: pass the method Tree of the
-// supervisor. The names are those of the metrics of a coppice node. It is safe for concurrent use,
+// supervisor. The names are those of the metrics of a coppice node, and the path of the root is its name. It is safe for concurrent use,
 // and needs no library of Prometheus; with one, write a collector over Snapshot instead.
 func Handler(m *Metrics, tree func() supervisor.Tree) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -98,8 +99,9 @@ func (s Snapshot) writeText(w io.Writer) {
 		}
 
 		for _, p := range s.Paths {
+			path := escape.Replace(cmp.Or(p.Path, s.Root))
 			for _, v := range f.path(p) {
-				fmt.Fprintf(w, "%s{path=\"%s\"%s} %v\n", f.name, escape.Replace(p.Path), v.labels, v.value)
+				fmt.Fprintf(w, "%s{path=\"%s\"%s} %v\n", f.name, path, v.labels, v.value)
 			}
 		}
 	}

@@ -44,7 +44,7 @@ func TestTheHandlerWritesPrometheusText(t *testing.T) {
 		`coppice_tree_starts_total{path="a \"till\""} 1`,
 		`coppice_tree_exits_total{path="lamp",class="abnormal"} 1`,
 		`coppice_tree_running{path="a \"till\""} 1`,
-		`coppice_tree_restart_window_used_ratio{path=""} 0`,
+		`coppice_tree_restart_window_used_ratio{path="shop"} 0`,
 		"coppice_tree_orphans 0",
 		"coppice_tree_events_lost_total 0",
 	} {
