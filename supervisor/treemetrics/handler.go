@@ -13,8 +13,9 @@ import (
 
 // Handler returns a handler that writes the figures of m in Prometheus's text format, for a program
 // that embeds a tree. tree returns the present tree, for the gauges: pass the method Tree of the
-// supervisor. The names are those of the metrics of a coppice node, and the path of the root is its name. It is safe for concurrent use,
-// and needs no library of Prometheus; with one, write a collector over Snapshot instead.
+// supervisor. The names are those of the metrics of a coppice node, and the path of the root is its
+// name. Handler is safe for concurrent use, and needs no library of Prometheus; with one, write a
+// collector over Snapshot instead.
 func Handler(m *Metrics, tree func() supervisor.Tree) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var text bytes.Buffer
