@@ -2,6 +2,7 @@ package treemetrics
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,8 +13,9 @@ import (
 
 // Handler returns a handler that writes the figures of m in Prometheus's text format, for a program
 // that embeds a tree. tree returns the present tree, for the gauges: pass the method Tree of the
-// supervisor. The names are those of the metrics of a coppice node. It is safe for concurrent use,
-// and needs no library of Prometheus; with one, write a collector over Snapshot instead.
+// supervisor. The names are those of the metrics of a coppice node, and the path of the root is its
+// name. Handler is safe for concurrent use, and needs no library of Prometheus; with one, write a
+// collector over Snapshot instead.
 func Handler(m *Metrics, tree func() supervisor.Tree) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var text bytes.Buffer
@@ -50,8 +52,8 @@ var families = []family{
 	{name: "coppice_tree_exits_total", kind: "counter",
 		help: "Times that a child ended by itself, by class: normal, shutdown, abnormal.",
 		path: func(f Figures) []sample {
-			return []sample{{`,class="normal"`, float64(f.Exits.Normal)}, {`,class="shutdown"`, float64(f.Exits.Shutdown)},
-				{`,class="abnormal"`, float64(f.Exits.Abnormal)}}
+			return []sample{{`,class="normal"`, float64(f.Exits.Normal)},
+				{`,class="shutdown"`, float64(f.Exits.Shutdown)}, {`,class="abnormal"`, float64(f.Exits.Abnormal)}}
 		}},
 	{name: "coppice_tree_stops_total", kind: "counter",
 		help: "Times that a child ended because its supervisor stopped it.",
@@ -98,8 +100,9 @@ func (s Snapshot) writeText(w io.Writer) {
 		}
 
 		for _, p := range s.Paths {
+			path := escape.Replace(cmp.Or(p.Path, s.Root))
 			for _, v := range f.path(p) {
-				fmt.Fprintf(w, "%s{path=\"%s\"%s} %v\n", f.name, escape.Replace(p.Path), v.labels, v.value)
+				fmt.Fprintf(w, "%s{path=\"%s\"%s} %v\n", f.name, path, v.labels, v.value)
 			}
 		}
 	}

@@ -20,7 +20,8 @@ func TestTheHandlerWritesPrometheusText(t *testing.T) {
 	s, err := supervisor.New(supervisor.Spec{
 		Name: "shop", Observers: []supervisor.Observer{m},
 		Build: supervisor.Children(child(`a "till"`),
-			supervisor.Child{ID: "lamp", Restart: supervisor.Temporary, Start: supervisor.Start(ending(errors.New("out")))}),
+			supervisor.Child{ID: "lamp", Restart: supervisor.Temporary,
+				Start: supervisor.Start(ending(errors.New("out")))}),
 	})
 	require.NoError(t, err)
 	run, err := s.Start(t.Context())
@@ -43,14 +44,15 @@ func TestTheHandlerWritesPrometheusText(t *testing.T) {
 		`coppice_tree_starts_total{path="a \"till\""} 1`,
 		`coppice_tree_exits_total{path="lamp",class="abnormal"} 1`,
 		`coppice_tree_running{path="a \"till\""} 1`,
-		`coppice_tree_restart_window_used_ratio{path=""} 0`,
+		`coppice_tree_restart_window_used_ratio{path="shop"} 0`,
 		"coppice_tree_orphans 0",
 		"coppice_tree_events_lost_total 0",
 	} {
 		require.Contains(t, text, line+"\n")
 	}
 
-	sample := regexp.MustCompile(`^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{path="([^"\\]|\\.)*"(,class="[a-z]+")?\})? [0-9.]+)$`)
+	sample := regexp.MustCompile(`^(# (HELP|TYPE) [a-z_]+ .+|` +
+		`[a-z_]+(\{path="([^"\\]|\\.)*"(,class="[a-z]+")?\})? [0-9.]+)$`)
 	for line := range strings.Lines(text) {
 		require.Regexp(t, sample, strings.TrimSuffix(line, "\n"))
 	}

@@ -72,7 +72,8 @@ torn bytes, and the next start cuts it off.`,
 			}
 
 			_, err = fmt.Fprintf(out, "log is whole: %s in %d segments, %s, %d bytes torn, %v\n",
-				recordRange(j.First, j.Last), j.Segments, byteCount(j.Bytes), j.TornBytes, rep.Duration.Round(time.Millisecond))
+				recordRange(j.First, j.Last), j.Segments, byteCount(j.Bytes), j.TornBytes,
+				rep.Duration.Round(time.Millisecond))
 
 			return err
 		},

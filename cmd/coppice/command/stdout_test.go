@@ -105,8 +105,8 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	for _, sh := range []string{"bash", "zsh", "fish", "powershell"} {
 		lost("completion", sh)
 	}
-	for _, group := range []string{"log", "tx", "snapshot", "testnet"} {
-		lost(group)
+	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate"} {
+		lost(strings.Fields(group)...)
 	}
 	lost("load", "--help")
 	lost("--version")
@@ -206,6 +206,16 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("testnet", "stop", "--json", "--dir", "net")
 	ended()
 	lost("testnet", "chaos", "--duration", "1s")
+
+	// Keys of a stopped validator. The signer prints nothing, and runs until it is told to stop.
+	s.run("init", "--home", "val", "--consensus", "cometbft")
+	lost("keys", "show", "--home", "val")
+	lost("keys", "rotate", "node", "--home", "val")
+	require.NoError(t, os.Remove(filepath.Join(s.dir, "val", "comet", "config", "node_key.json")))
+	lost("keys", "generate", "node", "--home", "val")
+	lost("keys", "generate", "validator", "next")
+	lost("keys", "rotate", "validator", "next", "--home", "val", "--force")
+	tried["coppice keys signer"] = true
 
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {

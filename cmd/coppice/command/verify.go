@@ -67,7 +67,8 @@ read-only. Damage exits 5, with what is damaged and where.`,
 				j := verifyJSON{
 					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash),
 					State:   v.State,
-					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs, Replayed: !o.SkipReplay,
+					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs,
+					Replayed: !o.SkipReplay,
 					Launched: v.Launched, Unfinished: v.Unfinished, Snapshots: v.Snapshots,
 					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(),
 					StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
@@ -98,8 +99,8 @@ read-only. Damage exits 5, with what is damaged and where.`,
 
 			replayed := fmt.Sprintf("replayed   %d blocks, %d transactions%s%s", v.Blocks, v.Txs, from, rate)
 			if o.SkipReplay {
-				replayed = fmt.Sprintf("replay     skipped: %d blocks, %d transactions were not executed again%s", v.Blocks,
-					v.Txs, from)
+				replayed = fmt.Sprintf("replay     skipped: %d blocks, %d transactions were not executed again%s",
+					v.Blocks, v.Txs, from)
 			}
 
 			behind := ""

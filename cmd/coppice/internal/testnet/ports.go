@@ -45,7 +45,8 @@ func claimPorts(wanted []string) ([]string, error) {
 		}
 
 		if found[i] == "" {
-			return nil, fmt.Errorf("%d of %d ports are free from %d to %d: %w", i, len(wanted), firstPort, lastPort, err)
+			return nil, fmt.Errorf("%d of %d ports are free from %d to %d: %w", i, len(wanted), firstPort, lastPort,
+				err)
 		}
 	}
 
