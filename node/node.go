@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,6 +77,8 @@ type Node struct {
 	// The tree, and what its current run shares.
 	host       *supervisor.Supervisor // the root
 	damage     exit.DamageWatch
+	endRun     context.CancelFunc // ends the run in order
+	halted     sync.Once
 	core       atomic.Pointer[core]                  // of the current run of supervised
 	supervised atomic.Pointer[supervisor.Supervisor] // the supervisor coppice/node
 }
@@ -172,6 +175,9 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 // Run runs the tree, and closes the node at the end. It returns nil if ctx ended and everything
 // stopped in order, and otherwise the reason why the tree gave up.
 func (n *Node) Run(ctx context.Context) error {
+	ctx, n.endRun = context.WithCancel(ctx)
+	defer n.endRun()
+
 	run, end := n.damage.Run(ctx)
 	defer end()
 
