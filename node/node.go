@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -79,6 +80,7 @@ type Node struct {
 	// The tree, and what its current run shares.
 	host       *supervisor.Supervisor // the root
 	damage     exit.DamageWatch
+	halted     sync.Once
 	core       atomic.Pointer[core]                  // of the current run of supervised
 	supervised atomic.Pointer[supervisor.Supervisor] // the supervisor coppice/node
 }
