@@ -12,6 +12,7 @@ BENCH_FLAGS  ?=
 SOAK_KILLS   ?= 200
 SOAK_CHAOS   ?= 1000
 SOAK_CRASHES ?= 5000
+SOAK_FLIPS   ?= 3000
 SOAK_SEED    ?= 1
 SOAK_COMET_KILLS ?= 100
 SOAK_COMET_STEPS ?= 3
@@ -68,6 +69,8 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_CRASHES=$(SOAK_CRASHES) COPPICE_CRASH_SEED=$(SOAK_SEED) \
 		$(GO) test -count 1 -timeout 120m -v -run TestTheNodeSurvivesCrashesOfItsDisk ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/... ./eventlog/pebblefs
+	COPPICE_FLIPS=$(SOAK_FLIPS) COPPICE_FLIPS_SEED=$(SOAK_SEED) \
+		$(GO) test -count 1 -timeout 120m -v -run TestBitFlips ./node/offline
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet/...
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m -run TestAStateSyncThatIsCutShort ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestAnExtensionIsVerified ./internal/cometclients

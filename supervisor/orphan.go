@@ -23,8 +23,8 @@ const (
 // goroutinesOf finds the goroutines of the incarnations with these numbers.
 func goroutinesOf(ids ...uint64) map[uint64]Orphan { return labelled(labelIncarnation, nil, ids...) }
 
-// labelled finds the goroutines whose label has one of the given numbers and whose stack counts (nil
-// counts all). For each number it returns how many there are, and their stacks as the profiler
+// labelled finds the goroutines whose label has one of the given numbers and whose stack counts
+// (nil counts all). For each number it returns how many there are, and their stacks as the profiler
 // prints them.
 func labelled(label string, counts func(stack string) bool, ids ...uint64) map[uint64]Orphan {
 	var buf bytes.Buffer

@@ -296,7 +296,9 @@ func (s *scope) Orphans() []Orphan {
 
 	if behind {
 		services := sutureServices(ids...)
-		incs = slices.DeleteFunc(incs, func(inc *incarnation) bool { return inc.behind.Load() && inc.endBehind(services) })
+		incs = slices.DeleteFunc(incs, func(inc *incarnation) bool {
+			return inc.behind.Load() && inc.endBehind(services)
+		})
 	}
 
 	found := goroutinesOf(ids...)
@@ -334,8 +336,8 @@ func (s *scope) Flush(ctx context.Context) error { return s.hub.flush(ctx, s.own
 
 // Changed returns a channel that is closed at the next change of the tree that this run is in: when
 // Tree, WhichChildren, CountChildren or Orphans may have a new answer. To wait for a state, call
-// Changed first, then look, and if the state is not there, wait for the channel and begin again. The
-// passing of time, which lets attempts leave the window of InWindow, is no change.
+// Changed first, then look, and if the state is not there, wait for the channel and begin again.
+// The passing of time, which lets attempts leave the window of InWindow, is no change.
 func (s *scope) Changed() <-chan struct{} { return s.hub.changes.next() }
 
 // Done is closed when the run has ended.
@@ -359,8 +361,8 @@ func (s *scope) Wait() error {
 
 // Stop ends the run in order and waits for its end. If ctx ends first, Stop returns the cause, and
 // the stop continues. Otherwise it returns nil, unless the run ended with more than its stop, for
-// instance with an orphan; then it returns that error. The end of a run waits for its children, so a
-// caller below it gets ErrWouldDeadlock.
+// instance with an orphan; then it returns that error. The end of a run waits for its children, so
+// a caller below it gets ErrWouldDeadlock.
 func (s *scope) Stop(ctx context.Context) error {
 	if s.deadlocks(ctx) {
 		return ErrWouldDeadlock

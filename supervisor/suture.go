@@ -13,9 +13,9 @@ import (
 
 // FromSuture makes a StartFunc of a suture tree. A suture supervisor cannot be served twice, so
 // build makes a new one for each incarnation. If the tree has ended and left services running, at
-// any depth, the incarnation is an orphan until they have ended: it is listed by Orphans and treated
-// by its OrphanPolicy, and its exit Is ErrOrphan and names the services. suture tells nobody when
-// such a service ends, so OrphanEnded may come late.
+// any depth, the incarnation is an orphan until they have ended: it is listed by Orphans and
+// treated by its OrphanPolicy, and its exit Is ErrOrphan and names the services. suture tells
+// nobody when such a service ends, so OrphanEnded may come late.
 func FromSuture(build func(ctx context.Context) (Service, error)) StartFunc {
 	return func(ctx context.Context) (Service, error) {
 		svc, err := build(ctx)

@@ -44,8 +44,8 @@ func TestFromSuture(t *testing.T) {
 	})
 }
 
-// leaky is a suture tree with a deaf service: of the tree itself, or of a supervisor in it that ends
-// in time.
+// leaky is a suture tree with a deaf service: of the tree itself, or of a supervisor in it that
+// ends in time.
 func leaky(p *probe, release chan struct{}, depth int) supervisor.StartFunc {
 	return supervisor.FromSuture(func(context.Context) (supervisor.Service, error) {
 		s := suture.New("s", suture.Spec{EventHook: func(suture.Event) {}, Timeout: time.Second})
@@ -78,7 +78,8 @@ func TestFromSuture_OrphansInStopAndOrphans(t *testing.T) {
 				err := r.Stop(ctx)
 				require.ErrorIs(t, err, supervisor.ErrOrphan)
 				require.ErrorContains(t, err, "sup/s")
-				require.ErrorContains(t, err, []string{"deaf service", "nested supervisors", "nested supervisors"}[depth])
+				require.ErrorContains(t, err,
+					map[bool]string{true: "deaf service", false: "nested supervisors"}[depth == 0])
 				suptest.Wait(t, rec, 1, func(e supervisor.ChildOrphaned) bool { return e.Path == "sup/s" })
 
 				orphans := r.Orphans()
@@ -119,7 +120,7 @@ func TestFromSuture_OrphanPolicies(t *testing.T) {
 					}
 
 					require.ErrorIs(t, r.TerminateChild(ctx, "s"), supervisor.ErrOrphan)
-					time.Sleep(10 * time.Minute)
+					<-time.After(10 * time.Minute)
 					require.Len(t, r.Orphans(), 1, "it still runs")
 					if policy == supervisor.Escalate {
 						require.ErrorIs(t, r.Wait(), supervisor.ErrOrphan)

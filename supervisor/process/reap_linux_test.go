@@ -84,16 +84,15 @@ func initProcess() {
 	}
 
 	<-run.Done()
-	limit := time.Now().Add(suptest.DefaultTimeout)
-	for {
-		left := zombies()
-		if len(left) == 1 && left[0] == late.Process.Pid {
-			break
-		}
-		if time.Now().After(limit) {
+	limit, tick := time.After(suptest.DefaultTimeout), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+
+	for left := zombies(); len(left) != 1 || left[0] != late.Process.Pid; left = zombies() {
+		select {
+		case <-tick.C:
+		case <-limit:
 			panic(fmt.Sprint("zombies: ", left, ", expected only ", late.Process.Pid))
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 
 	var exit *exec.ExitError

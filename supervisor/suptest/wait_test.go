@@ -51,8 +51,8 @@ func TestWaits_PassVirtualTimeAtOnce(t *testing.T) {
 		})
 }
 
-// The instances of a Dynamic come up without an event. That wakes a wait too, in virtual and in real
-// time.
+// The instances of a Dynamic come up without an event. That wakes a wait too, in virtual and in
+// real time.
 func TestSettle_WithoutEvents(t *testing.T) {
 	settle := func(t *testing.T) {
 		ready := make(chan struct{})
@@ -113,7 +113,7 @@ func TestNoOrphans_WaitsForABrutalEnd(t *testing.T) {
 			Build: supervisor.Children(supervisor.Child{ID: "a", Shutdown: supervisor.Brutal,
 				Start: supervisor.Start(func(ctx context.Context) error {
 					<-ctx.Done()
-					time.Sleep(300 * time.Millisecond)
+					<-time.After(300 * time.Millisecond)
 					return errors.New("late")
 				})})})
 		require.NoError(t, err)

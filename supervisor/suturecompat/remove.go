@@ -14,8 +14,8 @@ func (s *Supervisor) forget(e *entry) {
 	s.services = slices.DeleteFunc(s.services, func(x *entry) bool { return x == e })
 }
 
-// take removes a service from the list and tells it to stop. It returns nil if the service is not on
-// the list, and the context of the supervisor.
+// take removes a service from the list and tells it to stop. It returns nil if the service is not
+// on the list, and the context of the supervisor.
 func (s *Supervisor) take(t ServiceToken) (*entry, context.Context, error) {
 	if t.supervisor != s.id {
 		return nil, nil, ErrWrongSupervisor

@@ -26,9 +26,9 @@ type entry struct {
 	isGone  sync.Once
 }
 
-// serviceContext is what a service is served with: it ends when the supervisor's own context does, and has
-// its deadline and error, as in suture. It also ends when the service is removed or killed. Its
-// values are those of the engine's context.
+// serviceContext is what a service is served with: it ends when the supervisor's own context does,
+// and has its deadline and error, as in suture. It also ends when the service is removed or killed.
+// Its values are those of the engine's context.
 type serviceContext struct {
 	context.Context
 	values context.Context
@@ -155,8 +155,8 @@ func (s *Supervisor) terminated(ctx context.Context, e *entry, err error) {
 	})
 }
 
-// fail counts a failure as suture does, and sends the event that event makes. The count halves every
-// FailureDecay seconds. When it exceeds the threshold, all restarts pause, or pause anew. The
+// fail counts a failure as suture does, and sends the event that event makes. The count halves
+// every FailureDecay seconds. When it exceeds the threshold, all restarts pause, or pause anew. The
 // failure of a service that was told to end is not counted.
 func (s *Supervisor) fail(ctx context.Context, e *entry, event func(failures, threshold float64, again bool) Event) {
 	defer s.oneEvent()()

@@ -10,8 +10,8 @@
 // UnstoppedServiceReport covers nested supervisors, as suture's documentation says, and services
 // that were removed and still run; a Supervisor that is served again starts its services again;
 // Services is in the order of Add; the event hook may call the supervisor. The event types are this
-// package's own, so that Supervisor in an event is the Supervisor of this package; SutureHook is for
-// hooks that want suture's. Package supervisor sees the tree: events, orphans and Kill work.
+// package's own, so that Supervisor in an event is the Supervisor of this package; SutureHook is
+// for hooks that want suture's. Package supervisor sees the tree: events, orphans and Kill work.
 package suturecompat
 
 import (
@@ -281,8 +281,8 @@ func (s *Supervisor) run(ctx context.Context, running func()) error {
 	}
 }
 
-// newEngine makes the engine of one run. It calls begun when the engine runs, and perhaps later when
-// one below it does.
+// newEngine makes the engine of one run. It calls begun when the engine runs, and perhaps later
+// when one below it does.
 func (s *Supervisor) newEngine(begun func()) (*supervisor.Dynamic[*entry], error) {
 	return supervisor.NewDynamic(supervisor.DynamicSpec[*entry]{
 		Name: "suture", Restart: supervisor.Permanent, Shutdown: s.spec.Timeout, Orphan: supervisor.Abandon,

@@ -47,7 +47,7 @@ func (a *app) logError(err error) error {
 			"running node", err, a.home)
 
 	case errors.Is(err, fs.ErrNotExist):
-		if gone := home.StartedWithoutLog(a.home); gone != nil {
+		if gone := home.StateWithoutLog(nil, a.home); gone != nil {
 			return gone
 		}
 		return fmt.Errorf("there is no log in home %s: no node was started in it (%w)", a.home, err)

@@ -89,7 +89,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // flip GLOB OFFSET flips a bit in the largest file that matches, in the byte at OFFSET, which may
-// be "middle".
+// be "middle" or, for the last byte but four, "end".
 func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: flip glob offset")
@@ -110,7 +110,11 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 
 	at := len(data) / 2
 
-	if args[1] != "middle" {
+	switch args[1] {
+	case "middle":
+	case "end":
+		at = len(data) - 5
+	default:
 		at, err = strconv.Atoi(args[1])
 		ts.Check(err)
 	}

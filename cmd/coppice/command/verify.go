@@ -27,6 +27,8 @@ type verifyJSON struct {
 	Launched   uint64 `json:"launched"`
 	Unfinished uint64 `json:"unfinished"`
 
+	Snapshots int `json:"snapshots"`
+
 	First    uint64 `json:"first"`          // record of the log
 	Base     string `json:"base,omitempty"` // the snapshot that the replay began with
 	BaseAt   uint64 `json:"base_height,omitempty"`
@@ -41,9 +43,11 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check the log and the state of a stopped home, and that replay agrees",
-		Long: `Verify reads every byte of the log, scans the state, and executes every logged block again. The
-results, changes and app hashes must be those in the log, and the state must be what they make.
-Verify changes nothing. Damage exits 5, with what is damaged and where.`,
+		Long: `Verify reads whatever a start, a backup and a restore would read: the files of the home, and every
+byte of the log, of the state, of the snapshots and of CometBFT's databases. It executes every
+logged block again. The results, changes and app hashes must be those in the log, and the state must
+be what they make. Verify changes nothing, and the home may be on a file system that is mounted
+read-only. Damage exits 5, with what is damaged and where.`,
 		Example: `  coppice verify && coppice start
   coppice verify --skip-replay --json`,
 		Args: words(),
@@ -64,7 +68,7 @@ Verify changes nothing. Damage exits 5, with what is damaged and where.`,
 					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash),
 					State:   v.State,
 					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs, Replayed: !o.SkipReplay,
-					Launched: v.Launched, Unfinished: v.Unfinished,
+					Launched: v.Launched, Unfinished: v.Unfinished, Snapshots: v.Snapshots,
 					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(),
 					StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
