@@ -119,8 +119,9 @@ func (f From[R]) Answer(r R, err error) {
 // A handler that calls its own engine, or an engine that waits for it, would wait for ever. Such a
 // call returns ErrWouldDeadlock at once, with the names of the engines, and is not sent. The
 // runtime knows the caller by ctx: a handler makes its calls with the context that it was given, or
-// with one derived from it. Two waits are not seen: that for a call which the callee keeps to
-// answer later, and that of a handler for a goroutine which calls.
+// with one derived from it. With a context that never ends, a call to oneself is seen too. Two
+// waits are not seen: that for a call which the callee keeps to answer later, and that of a handler
+// for a goroutine which calls.
 func Call[R any](ctx context.Context, to Address, q Query[R]) (R, error) {
 	var answer R
 	err := to.each(ctx, func(m *Mailbox) error {

@@ -44,9 +44,13 @@ type wait struct {
 // returns nil if ctx belongs to no engine, and ErrWouldDeadlock if the wait would never end.
 func waitFor(ctx context.Context, m *Mailbox, c pending) (*wait, error) {
 	caller := callerOf(ctx)
+	if caller == nil && ctx.Done() == nil && m.hand.Load() != 0 && m.goroutine.Load() == goroutineNumber() {
+		caller = m // a handler that calls its own engine with a context of its own, which never ends
+	}
 	if caller == nil {
 		return nil, nil
 	}
+
 	w := &wait{caller: caller, callee: m, name: m.name, call: c, done: ctx.Done(), asked: make(chan struct{})}
 	return w.enter()
 }

@@ -49,6 +49,15 @@ func TestRingsAreRefused(t *testing.T) {
 		}, abc...)
 	})
 
+	t.Run("with a context of one's own", func(t *testing.T) {
+		bubble(t, func(t *testing.T, dir *router.Directory, _ *supervisor.Run) {
+			err := call(t.Context(), dir, "a", func(context.Context) error {
+				return call(context.Background(), dir, "a", nothing)
+			})
+			require.ErrorIs(t, err, engines.ErrWouldDeadlock)
+		}, abc...)
+	})
+
 	t.Run("from a cast", func(t *testing.T) {
 		bubble(t, func(t *testing.T, dir *router.Directory, _ *supervisor.Run) {
 			got := make(chan error, 1)

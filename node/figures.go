@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/metrics"
+	"github.com/coppice-go/coppice/node/retention"
 	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
@@ -30,7 +31,23 @@ func (n *Node) sources() metrics.Sources {
 		Storage: f.storage,
 		Chain:   f.chain,
 		Pool:    f.pool,
+
+		Snapshots: n.snapshotFigures,
 	}
+}
+
+// snapshotFigures returns the figures of the node's snapshots.
+func (n *Node) snapshotFigures() []metrics.SnapshotStat {
+	of := func(kind string, s retention.TallyStat) metrics.SnapshotStat {
+		return metrics.SnapshotStat{Kind: kind, Taken: s.Taken, Failed: s.Failed, Kept: s.Kept, Bytes: s.Bytes, Last: s.Last}
+	}
+
+	list := []metrics.SnapshotStat{of("local", n.snaps.Tally.Stat())}
+	if n.stateSync != nil {
+		list = append(list, of("peers", n.stateSync.Tally.Stat()))
+	}
+
+	return list
 }
 
 // figures gets the figures of the metrics from the engines of the current run of the node.

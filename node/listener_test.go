@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
@@ -64,9 +66,9 @@ func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 		conns[i] = h.dial()
 		switch i % 3 {
 		case 1:
-			fmt.Fprint(conns[i], "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+			fmt.Fprint(conns[i], "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 		case 2:
-			fmt.Fprint(conns[i], "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+			fmt.Fprint(conns[i], "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			_, err := bufio.NewReader(conns[i]).ReadString('\n')
 			require.NoError(t, err)
 		}
@@ -96,7 +98,7 @@ func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 func TestASlowHeadIsCutOff(t *testing.T) {
 	h := listening(t, func(b *host.Bounds) { b.Header = 50 * time.Millisecond })
 	c := h.dial()
-	fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+	fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 	_, err := io.Copy(io.Discard, c) // until the node closes it
 	require.NoError(t, err)
 	h.healthy()
@@ -117,7 +119,7 @@ func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
 // not keep it from answering (I8).
 func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	h := listening(t, func(b *host.Bounds) { b.Work.MaxRequests = 3 })
-	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: localhost\r\nContent-Type: " +
 		"application/json\r\nContent-Length: 100\r\n\r\n{"
 
 	full := ""
@@ -135,7 +137,7 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	}
 
 	h.healthy()
-	c := client.New(h.addr(), client.WithToken(h.token))
+	c := client.New(h.addr(), client.WithToken(h.adminToken()))
 	defer c.CloseIdle()
 
 	_, err := c.Tree(t.Context())
@@ -150,13 +152,13 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 
 	for _, path := range []string{"/coppice.api.v1.NodeService/Submit", "/healthz", "/metrics", "/events"} {
 		for range most * 5 / 2 {
-			fmt.Fprintf(h.dial(), "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "+
-				"100\r\n\r\n{", path)
+			fmt.Fprintf(h.dial(), "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+
+				"Content-Length: 100\r\n\r\n{", path)
 		}
 		h.healthy()
 	}
 
-	c := client.New(h.addr(), client.WithToken(h.token))
+	c := client.New(h.addr(), client.WithToken(h.adminToken()))
 	defer c.CloseIdle()
 
 	_, err := c.Tree(t.Context())
@@ -179,6 +181,14 @@ func TestTooFewFilesAreRefused(t *testing.T) {
 		require.LessOrEqual(t, b.Work.MaxRequests+b.Admin.MaxRequests+host.StreamsOf(conns), conns-host.AdminConns,
 			"there is always one more")
 	}
+}
+
+// adminToken returns the token of admin.token.
+func (h *hand) adminToken() string {
+	h.t.Helper()
+	token, err := home.ReadToken(filepath.Join(h.home, api.TokenFileName))
+	require.NoError(h.t, err)
+	return token
 }
 
 // addr waits until the node listens, and returns its address.

@@ -112,7 +112,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	}
 	n.genesis = rec
 
-	if n.token, n.submitToken, err = home.ReadTokens(dir); err != nil {
+	if n.tokens, err = home.OpenTokens(dir, n.diagnostics); err != nil {
 		return nil, err
 	}
 
@@ -231,9 +231,12 @@ func (n *Node) Close() error {
 // Addr waits until the node listens, and returns its address.
 func (n *Node) Addr(ctx context.Context) (string, error) { return n.listener.Addr(ctx) }
 
-// Reload reads the certificate of the listener again. Open connections keep the one that they have.
-// An error, which is exit.ErrConfig, leaves the certificate as it was.
-func (n *Node) Reload() error { return n.listener.Reload() }
+// Reload reads the certificate of the listener and the tokens again, and takes allowed_hosts and
+// allowed_origins from c. Open connections keep the certificate that they have. Errors are
+// exit.ErrConfig. After one, the tokens may be new and the rest is as it was.
+func (n *Node) Reload(c config.Config) error {
+	return errors.Join(n.tokens.Reload(), n.listener.Reload(names(c)))
+}
 
 // Bus returns the node's event bus. It outlives restarts of the pubsub part of the tree.
 func (n *Node) Bus() *pubsub.Bus[engines.Event] { return n.bus }

@@ -14,6 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/history"
@@ -37,17 +38,21 @@ func (n *Node) openListener() (err error) {
 	}
 
 	n.listener, err = host.New(host.Options{
-		Home: n.home, Listen: n.config.Listen, TLS: n.config.TLS, Token: n.token, SubmitToken: n.submitToken,
-		Bounds: n.bounds, Diagnostics: n.diagnostics,
+		Home: n.home, Listen: n.config.Listen, TLS: n.config.TLS, Names: names(n.config),
+		Tokens: n.tokens.Current, Bounds: n.bounds, Diagnostics: n.diagnostics,
 	})
 
 	return err
 }
 
+// names returns what the configuration says about browsers.
+func names(c config.Config) host.Names { return host.Names{Hosts: c.Hosts(), Origins: c.Origins()} }
+
 // route fills the listener's table of routes.
 func (n *Node) route() {
-	n.listener.Route(api.AdminRoutes(n.view(), n.news, n.token, n.meter.Request)...)
-	n.listener.Route(api.SnapshotRoutes(copies{n.snaps, n}, n.token)...)
+	n.listener.Route(api.AdminRoutes(n.view(), n.news, n.tokens.Current, n.meter.Request)...)
+	n.listener.Route(api.SnapshotRoutes(copies{n.snaps, n}, n.tokens.Current)...)
+	n.listener.Route(api.GRPCRoutes(n.view())...)
 	n.listener.Route(n.meter.Routes()...)
 	n.listener.Route(api.Route{Pattern: "/", Handler: n.gate, Class: api.Work})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/progress"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -22,8 +23,7 @@ type settings struct {
 	home        string
 	config      config.Config
 	genesis     *logv1.ChainStarted
-	token       string
-	submitToken string // empty: there is none
+	tokens      *home.Tokens
 	version     string
 	diagnostics *zap.Logger
 

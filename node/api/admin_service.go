@@ -22,15 +22,15 @@ const (
 )
 
 // AdminHandler returns the handler of AdminService over h, and the path prefix to mount it at. Kill
-// and Stop require the token.
-func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, http.Handler) {
-	return apiv1connect.NewAdminServiceHandler(&adminService{h, token},
+// and Stop require the admin token.
+func AdminHandler(h Host, tokens Tokens, opts ...connect.HandlerOption) (string, http.Handler) {
+	return apiv1connect.NewAdminServiceHandler(&adminService{h, tokens},
 		append(opts, knownEnums(), connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
 type adminService struct {
-	host  Host
-	token string
+	host   Host
+	tokens Tokens
 }
 
 func (s *adminService) Tree(context.Context,
@@ -45,7 +45,7 @@ func (s *adminService) Spec(context.Context,
 
 func (s *adminService) Kill(ctx context.Context,
 	req *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
-	if err := authorize(req.Header(), s.token); err != nil {
+	if err := s.tokens.authorize(req.Header(), AdminAccess); err != nil {
 		return nil, err
 	}
 	k, err := killOf(req.Msg)
@@ -62,7 +62,7 @@ func (s *adminService) Kill(ctx context.Context,
 
 func (s *adminService) Stop(_ context.Context,
 	req *connect.Request[apiv1.StopRequest]) (*connect.Response[apiv1.StopResponse], error) {
-	if err := authorize(req.Header(), s.token); err != nil {
+	if err := s.tokens.authorize(req.Header(), AdminAccess); err != nil {
 		return nil, err
 	}
 	s.host.Stop()

@@ -47,9 +47,14 @@ func (f *fakeHost) Kill(_ context.Context, k api.Kill) (api.Killed, error) {
 	return api.Killed{Path: k.Path, Incarnation: 9, Type: apiv1.ChildType_CHILD_TYPE_WORKER}, f.fail
 }
 
+// admin returns tokens that hold an admin token.
+func admin(secret string) api.Tokens {
+	return api.Fixed(api.Token{Access: api.AdminAccess, Secret: secret})
+}
+
 func serveAdmin(t *testing.T, h api.Host) apiv1connect.AdminServiceClient {
 	t.Helper()
-	path, handler := api.AdminHandler(h, "secret")
+	path, handler := api.AdminHandler(h, admin("secret"))
 	mux := http.NewServeMux()
 	mux.Handle(path, handler)
 	srv := httptest.NewServer(mux)
@@ -91,7 +96,7 @@ func TestKillWantsTheToken(t *testing.T) {
 
 func TestAHostWithoutATokenKillsNothing(t *testing.T) {
 	h := &fakeHost{}
-	_, handler := api.AdminHandler(h, "")
+	_, handler := api.AdminHandler(h, admin(""))
 	srv := httptest.NewServer(handler)
 	defer srv.Close()
 	_, err := kill(apiv1connect.NewAdminServiceClient(srv.Client(), srv.URL), "x",

@@ -51,8 +51,8 @@ func TestAnUnknownEnumNameInJSONIsRefused(t *testing.T) {
 	mux := http.NewServeMux()
 	h := &fakeHost{}
 	mux.Handle(api.NodeHandler(newFakeNode(), api.NodeOptions{}))
-	mux.Handle(api.AdminHandler(h, "secret"))
-	mux.Handle(api.SnapshotHandler(nil, "secret")) // it must not get that far
+	mux.Handle(api.AdminHandler(h, admin("secret")))
+	mux.Handle(api.SnapshotHandler(nil, admin("secret"))) // it must not get that far
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 

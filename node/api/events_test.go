@@ -111,7 +111,7 @@ func TestServerSentEvents(t *testing.T) {
 		treeAt(4, exited()),
 		{Event: &apiv1.EventsResponse_Dropped{Dropped: &apiv1.Dropped{Count: 2}}},
 	}}
-	srv := httptest.NewServer(api.EventsHandler(src, ""))
+	srv := httptest.NewServer(api.EventsHandler(src))
 	defer srv.Close()
 
 	res, body := sseGet(t, srv, "?filter=type=record&kinds=TxLaunched,ChildExited&after=3")
@@ -151,7 +151,7 @@ func TestWhereAStreamBegins(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			src := &scripted{}
-			srv := httptest.NewServer(api.EventsHandler(src, ""))
+			srv := httptest.NewServer(api.EventsHandler(src))
 			defer srv.Close()
 
 			header := []string{}
@@ -169,10 +169,9 @@ func TestWhereAStreamBegins(t *testing.T) {
 // so that an EventSource does not try again.
 func TestBadStreamsAreNamed(t *testing.T) {
 	src := &scripted{}
-	srv := httptest.NewServer(api.EventsHandler(src, "secret"))
+	srv := httptest.NewServer(api.EventsHandler(src))
 	defer srv.Close()
 
-	auth := []string{"Authorization", "Bearer secret"}
 	for _, tt := range []struct {
 		name, query string
 		end         error
@@ -180,26 +179,20 @@ func TestBadStreamsAreNamed(t *testing.T) {
 		status      int
 		text        string
 	}{
-		{"no token", "", nil, nil, 401, "authorization: want the header"},
-		{"wrong token", "", nil, []string{"Authorization", "Bearer x"}, 403, "this is not the node's token"},
-		{"page of another origin", "", nil, append([]string{"Origin", "http://evil.example"}, auth...), 403,
-			`origin: "http://evil.example" is not`},
-		{"page of another site", "", nil, append([]string{"Sec-Fetch-Site", "cross-site"}, auth...), 403,
-			"another site"},
-		{"unknown parameter", "?filtre=x", nil, auth, 400,
+		{"unknown parameter", "?filtre=x", nil, nil, 400,
 			`query: unknown parameter "filtre", want filter, kinds or after`},
-		{"no cursor", "?after=x", nil, auth, 400, `after: "x" is no cursor`},
-		{"no cursor to come back to", "", nil, append([]string{"Last-Event-ID", "-1"}, auth...), 400,
+		{"no cursor", "?after=x", nil, nil, 400, `after: "x" is no cursor`},
+		{"no cursor to come back to", "", nil, []string{"Last-Event-ID", "-1"}, 400,
 			`Last-Event-ID: "-1" is no cursor`},
-		{"twice", "?after=1&after=2", nil, auth, 400, "after: given 2 times"},
-		{"unknown kind", "?kinds=Nonsense", nil, auth, 400, `kinds: unknown kind of event "Nonsense", want some of`},
-		{"long filter", "?filter=" + strings.Repeat("x", 17<<10), nil, auth, 400, "filter: 17408 bytes"},
-		{"bad filter", "?filter=x", fmt.Errorf("filter: %w: at byte 0", pubsub.ErrFilter), auth, 400,
+		{"twice", "?after=1&after=2", nil, nil, 400, "after: given 2 times"},
+		{"unknown kind", "?kinds=Nonsense", nil, nil, 400, `kinds: unknown kind of event "Nonsense", want some of`},
+		{"long filter", "?filter=" + strings.Repeat("x", 17<<10), nil, nil, 400, "filter: 17408 bytes"},
+		{"bad filter", "?filter=x", fmt.Errorf("filter: %w: at byte 0", pubsub.ErrFilter), nil, 400,
 			"filter: pubsub: bad filter: at byte 0"},
-		{"records are gone", "?after=1", fmt.Errorf("%w: 2", api.ErrNoRecord), auth, 410, "no such record: 2"},
-		{"of another log", "?after=9", fmt.Errorf("%w: cursor 9", api.ErrBeyond), auth, 410,
+		{"records are gone", "?after=1", fmt.Errorf("%w: 2", api.ErrNoRecord), nil, 410, "no such record: 2"},
+		{"of another log", "?after=9", fmt.Errorf("%w: cursor 9", api.ErrBeyond), nil, 410,
 			"beyond the log's end: cursor 9"},
-		{"too many", "", api.ErrBusy, auth, 503, "too many streams"},
+		{"too many", "", api.ErrBusy, nil, 503, "too many streams"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			src.end = tt.end
@@ -216,21 +209,64 @@ func TestBadStreamsAreNamed(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, res.StatusCode)
 }
 
-// A page of the node's own origin may read.
-func TestAPageOfTheNodeMayRead(t *testing.T) {
-	srv := httptest.NewServer(api.EventsHandler(&scripted{events: []*apiv1.EventsResponse{at(1)}}, ""))
+// An EventSource cannot read an answer with another status than 200, and never tries again after
+// one. It is told in the stream of a cursor that is gone, and comes back with the id that it was
+// given; what cannot be mended by another attempt keeps its status.
+func TestAnEventSourceIsToldInTheStream(t *testing.T) {
+	accept := []string{"Accept", "text/event-stream", "Last-Event-ID", "9"}
+
+	for _, tt := range []struct {
+		name, query string
+		end         error
+		status      int
+		body        string
+	}{
+		{"records are gone", "", fmt.Errorf("%w: 10", api.ErrNoRecord), 200,
+			"id: 0\nretry: 100\nevent: gone\ndata: {\"code\":\"out_of_range\",\"error\":\"no such record: 10\"}\n\n"},
+		{"of another log", "", fmt.Errorf("%w: cursor 9", api.ErrBeyond), 200, "id: 0\nretry: 100\nevent: gone\n"},
+		{"too many", "", api.ErrBusy, 200, "retry: 5000\nevent: failed\ndata: {\"code\":\"resource_exhausted\""},
+		{"the node is down", "", api.ErrUnavailable, 200,
+			"retry: 5000\nevent: failed\ndata: {\"code\":\"unavailable\""},
+		{"unknown parameter", "?filtre=x", nil, 400, "query: unknown parameter"},
+		{"bad filter", "?filter=x", fmt.Errorf("filter: %w: at byte 0", pubsub.ErrFilter), 400, "filter: pubsub: bad"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := httptest.NewServer(api.EventsHandler(&scripted{end: tt.end}))
+			defer srv.Close()
+
+			res, body := sseGet(t, srv, tt.query, accept...)
+			require.Equal(t, tt.status, res.StatusCode, body)
+			require.Contains(t, "\n"+body, "\n"+tt.body)
+
+			if tt.status == http.StatusOK {
+				require.Equal(t, "text/event-stream", res.Header.Get("Content-Type"))
+			}
+		})
+	}
+}
+
+// The id of gone is a cursor that every log has.
+func TestAfterGoneAnEventSourceBeginsAgain(t *testing.T) {
+	src := &scripted{}
+	srv := httptest.NewServer(api.EventsHandler(src))
 	defer srv.Close()
-	res, _ := sseGet(t, srv, "", "Origin", srv.URL, "Sec-Fetch-Site", "same-origin")
-	require.Equal(t, http.StatusOK, res.StatusCode)
+
+	sseGet(t, srv, "?after=9", "Accept", "text/event-stream", "Last-Event-ID", "0")
+	require.Equal(t, []api.EventsQuery{{After: 0}}, src.queries())
 }
 
 // An error after the stream has begun is sent as an event of its own.
 func TestAStreamSaysWhyItEnds(t *testing.T) {
 	src := &scripted{events: []*apiv1.EventsResponse{at(3)}, end: fmt.Errorf("%w: 4", api.ErrNoRecord)}
-	srv := httptest.NewServer(api.EventsHandler(src, ""))
+	srv := httptest.NewServer(api.EventsHandler(src))
 	defer srv.Close()
 	_, body := sseGet(t, srv, "")
-	require.Contains(t, body, "event: failed\ndata: {\"code\":\"out_of_range\",\"error\":\"no such record: 4\"}\n")
+	require.Contains(t, body, "id: 0\nretry: 100\nevent: gone\n"+
+		"data: {\"code\":\"out_of_range\",\"error\":\"no such record: 4\"}\n")
+
+	src.end = api.ErrUnavailable
+	_, body = sseGet(t, srv, "")
+	require.Contains(t, body, "retry: 5000\nevent: failed\ndata: {\"code\":\"unavailable\"")
 }
 
 // The admin child ends its streams when it stops, so that a client that only listens cannot delay
@@ -240,7 +276,7 @@ func TestStreamsEndWithTheirListener(t *testing.T) {
 	streams, end := context.WithCancel(t.Context())
 	defer end()
 
-	srv := httptest.NewServer(api.Streaming(streams, api.EventsHandler(src, "")))
+	srv := httptest.NewServer(api.Streaming(streams, api.EventsHandler(src)))
 	defer srv.Close()
 
 	gone, leave := context.WithCancel(t.Context())

@@ -25,9 +25,6 @@ type NodeOptions struct {
 	MaxRead int           // bytes of the values that one Get returns; 32 MiB
 	MaxWait time.Duration // for results; one minute
 
-	// Token, if not empty, is required for every call. A listener beyond loopback must set it.
-	Token string
-
 	// Meter receives the calls that have ended.
 	Meter Meter
 
@@ -66,11 +63,8 @@ func (o NodeOptions) withDefaults() NodeOptions {
 // NodeHandler returns the handler of NodeService over b, and the path prefix to mount it at.
 func NodeHandler(b Core, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
-	opts := []connect.HandlerOption{knownEnums(), connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
-	if o.Token != "" {
-		opts = append(opts, connect.WithInterceptors(wantToken(o.Token)))
-	}
-	return apiv1connect.NewNodeServiceHandler(&nodeService{b, o}, opts...)
+	return apiv1connect.NewNodeServiceHandler(&nodeService{b, o}, knownEnums(), connect.WithReadMaxBytes(o.MaxBody),
+		WithMeter(o.Meter))
 }
 
 type nodeService struct {
@@ -204,6 +198,9 @@ func (s *nodeService) Get(ctx context.Context,
 	}
 
 	if req.Msg.Consistent {
+		if err := mayOrder(ctx); err != nil {
+			return nil, err
+		}
 		if height != 0 {
 			return nil, invalid("height", "%d, want 0: a consistent read is of the latest height", height)
 		}

@@ -372,22 +372,6 @@ func TestDownIsUnavailableWithTheReason(t *testing.T) {
 	require.Equal(t, connect.CodeInternal, connect.CodeOf(err))
 }
 
-func TestTokenIsWantedWhereConfigured(t *testing.T) {
-	c := serve(t, newFakeNode(), api.NodeOptions{Token: "secret"})
-	status := func(authorization string) error {
-		req := connect.NewRequest(&apiv1.StatusRequest{})
-		if authorization != "" {
-			req.Header().Set("Authorization", authorization)
-		}
-		_, err := c.Status(context.Background(), req)
-		return err
-	}
-	require.NoError(t, status("Bearer secret"))
-	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(status("")))
-	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(status("Basic secret")))
-	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(status("Bearer secret2")))
-}
-
 func TestFollow(t *testing.T) {
 	f := newFakeNode()
 	f.records = []api.Logged{{Index: 1, Kind: "TxLaunched"}, {Index: 2, Kind: "BlockCommitted", Data: []byte{1}},

@@ -12,10 +12,12 @@ import (
 	"github.com/coppice-go/coppice/internal/durable"
 )
 
-// Names of the files in a home by which clients find its node.
+// Names of the files in a home by which clients find its node. The files of tokens have mode 0600.
 const (
-	NodeFileName  = "node.json"   // written when the node listens, removed when it stops
-	TokenFileName = "admin.token" // mode 0600
+	NodeFileName        = "node.json" // written when the node listens, removed when it stops
+	TokenFileName       = "admin.token"
+	SubmitTokenFileName = "submit.token"
+	ReadTokenFileName   = "read.token"
 )
 
 // NodeFile describes where the node of a home listens. A process that was killed leaves its file

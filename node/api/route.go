@@ -33,20 +33,20 @@ const (
 
 // AdminRoutes returns the routes of the admin service: the tree, kills, status, health, and the
 // events of src, also for browsers.
-func AdminRoutes(h Host, src EventSource, token string, m Meter) []Route {
-	path, handler := AdminHandler(h, token, WithMeter(m))
+func AdminRoutes(h Host, src EventSource, tokens Tokens, m Meter) []Route {
+	path, handler := AdminHandler(h, tokens, WithMeter(m))
 	return []Route{
 		{path, handler, Ask},
 		{apiv1connect.AdminServiceEventsProcedure, handler, Stream},
-		{"/events", Unread(EventsHandler(src, "")), Stream},
+		{"/events", Unread(EventsHandler(src)), Stream},
 		{"/healthz", Unread(LiveHandler(h)), Plain},
 		{"/readyz", Unread(ReadyHandler(h)), Plain},
 	}
 }
 
 // SnapshotRoutes returns the routes of the snapshot service.
-func SnapshotRoutes(s Snapshots, token string) []Route {
-	path, handler := SnapshotHandler(s, token)
+func SnapshotRoutes(s Snapshots, tokens Tokens) []Route {
+	path, handler := SnapshotHandler(s, tokens)
 	return []Route{
 		{path, handler, Work},
 		{apiv1connect.SnapshotServiceBackupProcedure, handler, Stream},

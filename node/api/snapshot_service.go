@@ -36,10 +36,11 @@ type Snapshots interface {
 var ErrNoStateSync = errors.New("the consensus of this node has no state sync, so no node can join by a snapshot")
 
 // SnapshotHandler returns the handler of SnapshotService over s, and the path prefix to mount it
-// at. Every call requires the token.
-func SnapshotHandler(s Snapshots, token string) (string, http.Handler) {
+// at. Every call requires the admin token.
+func SnapshotHandler(s Snapshots, tokens Tokens) (string, http.Handler) {
 	return apiv1connect.NewSnapshotServiceHandler(&snapshotService{s},
-		knownEnums(), connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(wantToken(token)))
+		knownEnums(), connect.WithReadMaxBytes(maxAdminBody),
+		connect.WithInterceptors(needsAccess{tokens, AdminAccess}))
 }
 
 type snapshotService struct{ s Snapshots }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -24,26 +25,20 @@ import (
 // is the cursor, so that an EventSource that reconnects with Last-Event-ID continues where it was.
 // Without after, the stream begins now. While nothing happens, the handler sends comments.
 //
-// It refuses requests from pages of another origin. If token is not empty, it requires the token as
-// a bearer token.
-func EventsHandler(src EventSource, token string) http.Handler {
+// An EventSource cannot read the status and body of an answer, and never tries again after one with
+// another status than 200. Therefore a client that accepts text/event-stream is told in the stream
+// of what may pass or must be known: an event called gone for a cursor that the log does not have,
+// whose id lets the client begin again with the oldest record, and one called failed for a node
+// that cannot serve the stream at the moment. Every other client gets 410 or 503.
+//
+// The listener refuses pages of another origin and requests without a token: see SameOrigin and
+// Guard.
+func EventsHandler(src EventSource) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			w.Header().Set("Allow", http.MethodGet)
 			http.Error(w, "want GET", http.StatusMethodNotAllowed)
 			return
-		}
-
-		if err := sameOrigin(r); err != nil {
-			http.Error(w, err.Error(), http.StatusForbidden)
-			return
-		}
-
-		if token != "" {
-			if err := authorize(r.Header, token); err != nil {
-				httpError(w, err)
-				return
-			}
 		}
 
 		q, err := eventsQuery(r)
@@ -52,28 +47,11 @@ func EventsHandler(src EventSource, token string) http.Handler {
 			return
 		}
 
-		s := sse{w: w}
+		s := sse{w: w, tell: wantsEvents(r)}
 		if err := src.Events(r.Context(), q, s.send); err != nil {
 			s.fail(wireError(r.Context(), err))
 		}
 	})
-}
-
-// sameOrigin returns an error if a browser made the request for a page of another site. Clients
-// other than browsers send no origin.
-func sameOrigin(r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" {
-			return errors.New("the request comes from a page of another site")
-		}
-		return nil
-	}
-
-	if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
-		return fmt.Errorf("origin: %q is not %q: a page of another site may not read this", origin, r.Host)
-	}
-	return nil
 }
 
 // eventsQuery reads the query of a GET. A Last-Event-ID, which a returning client sends, overrides
@@ -122,28 +100,29 @@ func eventsQuery(r *http.Request) (EventsQuery, error) {
 	return q, q.check()
 }
 
-// httpError answers with an error before the stream has begun.
-func httpError(w http.ResponseWriter, err error) {
-	status := http.StatusInternalServerError
+// httpError answers with an error as text.
+func httpError(w http.ResponseWriter, err error) { http.Error(w, message(err), statusOf(err)) }
+
+// statusOf returns the HTTP status of an error.
+func statusOf(err error) int {
 	switch connect.CodeOf(err) {
 	case connect.CodeInvalidArgument:
-		status = http.StatusBadRequest
+		return http.StatusBadRequest
 
 	case connect.CodeUnauthenticated:
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		status = http.StatusUnauthorized
+		return http.StatusUnauthorized
 
 	case connect.CodePermissionDenied:
-		status = http.StatusForbidden
+		return http.StatusForbidden
 
 	case connect.CodeOutOfRange, connect.CodeFailedPrecondition: // the records after the cursor
-		status = http.StatusGone
+		return http.StatusGone
 
 	case connect.CodeResourceExhausted, connect.CodeUnavailable:
-		status = http.StatusServiceUnavailable
+		return http.StatusServiceUnavailable
 	}
 
-	http.Error(w, message(err), status)
+	return http.StatusInternalServerError
 }
 
 // message returns the text of a wire error, without its code.
@@ -154,10 +133,25 @@ func message(err error) string {
 	return err.Error()
 }
 
+// wantsEvents reports whether the client accepts server-sent events by name, as an EventSource
+// does.
+func wantsEvents(r *http.Request) bool {
+	for _, accept := range r.Header.Values("Accept") {
+		for kind := range strings.SplitSeq(accept, ",") {
+			kind, _, _ = strings.Cut(kind, ";")
+			if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // sse writes a stream of events as server-sent events.
 type sse struct {
 	w     http.ResponseWriter
 	begun bool
+	tell  bool // tell the client in the stream of what it should know, even before the stream has begun
 }
 
 func (s *sse) begin() {
@@ -210,12 +204,31 @@ func (s *sse) write(b []byte) error {
 	return http.NewResponseController(s.w).Flush()
 }
 
+// Pauses after which an EventSource comes back: after a stream that ended because its cursor is
+// gone, and because the node could not serve it.
+const (
+	retryGone = 100 * time.Millisecond // it begins with another cursor
+	retryDown = 5 * time.Second
+)
+
 // fail writes the reason why the stream ends, if the client is still there.
 func (s *sse) fail(err error) {
-	if !s.begun {
+	status := statusOf(err)
+	if !s.begun && !(s.tell && (status == http.StatusGone || status == http.StatusServiceUnavailable)) {
 		httpError(s.w, err)
 		return
 	}
+	s.begin()
+
 	data, _ := json.Marshal(map[string]string{"code": connect.CodeOf(err).String(), "error": message(err)})
-	_ = s.write(fmt.Appendf(nil, "event: failed\ndata: %s\n\n", data)) // if the client is gone, it reads nothing
+	name, retry := "failed", retryDown
+
+	var b []byte
+	if status == http.StatusGone {
+		name, retry = "gone", retryGone
+		b = append(b, "id: 0\n"...) // the client comes back with it: 0 is the oldest record
+	}
+
+	b = fmt.Appendf(b, "retry: %d\nevent: %s\ndata: %s\n\n", retry.Milliseconds(), name, data)
+	_ = s.write(b) // if the client is gone, it reads nothing
 }

@@ -11,17 +11,19 @@ import (
 // that an empty file stands for. The table of keys (see Keys) has a row for every field, with its
 // meaning, its unit and its bounds.
 type Config struct {
-	Profile     plan.Profile
-	Listen      string // host:port; port 0 takes a free one
-	Insecure    bool
-	TLS         TLSConfig
-	Consensus   ConsensusConfig
-	Pool        PoolConfig
-	Log         LogConfig
-	Snapshots   SnapshotsConfig
-	Retention   RetentionConfig
-	StateSync   StateSyncConfig
-	Diagnostics DiagnosticsConfig
+	Profile        plan.Profile
+	Listen         string // host:port; port 0 takes a free one
+	Insecure       bool
+	AllowedHosts   string // with commas
+	AllowedOrigins string // with commas
+	TLS            TLSConfig
+	Consensus      ConsensusConfig
+	Pool           PoolConfig
+	Log            LogConfig
+	Snapshots      SnapshotsConfig
+	Retention      RetentionConfig
+	StateSync      StateSyncConfig
+	Diagnostics    DiagnosticsConfig
 }
 
 // TLSConfig names the files of the listener's certificate. A relative path begins at the home.

@@ -62,6 +62,22 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.Insecure },
 	},
 	{
+		Name: "allowed_hosts", Live: true, Unit: "names with commas, such as node1.example",
+		Doc: "Names by which clients may address the listener, in the header Host, besides localhost and loopback " +
+			"addresses. A listener on a loopback address refuses every other name, because a page of another site " +
+			"may have made its name point here (DNS rebinding). A listener beyond loopback checks the name only " +
+			"if this list has one. Give the names that a proxy passes on.",
+		field: func(c *Config) any { return &c.AllowedHosts },
+		check: checkHosts,
+	},
+	{
+		Name: "allowed_origins", Live: true, Unit: "origins with commas, such as https://app.example",
+		Doc: "Origins of web pages of other sites that may call the node from a browser (CORS). Pages of all other " +
+			"origins are refused. On a loopback address such a page may submit transactions without a token.",
+		field: func(c *Config) any { return &c.AllowedOrigins },
+		check: checkOrigins,
+	},
+	{
 		Name: "tls.cert", Unit: "path",
 		Doc: "File of the listener's certificate in PEM, with its intermediate certificates. Empty: no TLS. A " +
 			"relative path begins at the home. The file is read again on SIGHUP.",

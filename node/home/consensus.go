@@ -24,11 +24,12 @@ func CheckKind(home string, k consensus.Kind) error {
 }
 
 // AddBackends adds transaction backends to backends: those of each given kind of consensus to which
-// the home belongs.
+// the home belongs. A home belongs to a kind if it has the kind's files, and if its configuration
+// names the kind: then the error says which files are gone.
 func AddBackends(home string, backends map[string]chain.Backend, kinds ...consensus.Kind) error {
 	for _, k := range kinds {
 		h, ok := k.(consensus.Homed)
-		if !ok || h.Claim(home) == nil {
+		if !ok || h.Claim(home) == nil && !names(home, k) {
 			continue
 		}
 
@@ -46,6 +47,12 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 		}
 	}
 	return nil
+}
+
+// names reports whether the configuration of a home names a kind.
+func names(home string, k consensus.Kind) bool {
+	c, err := config.Load(home)
+	return err == nil && c.Consensus.Kind == k.Name()
 }
 
 // TraitsOf returns the traits of the kind of consensus that the configuration in dir names. If the

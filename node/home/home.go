@@ -87,7 +87,8 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 		{config.FileName, []byte(s.Config.Commented()), 0o644},
 		{chain.GenesisFile, append(genesis, '\n'), 0o644},
 		{api.TokenFileName, []byte(rand.Text() + "\n"), 0o600},
-		{submitTokenFile, []byte(rand.Text() + "\n"), 0o600},
+		{api.SubmitTokenFileName, []byte(rand.Text() + "\n"), 0o600},
+		{api.ReadTokenFileName, []byte(rand.Text() + "\n"), 0o600},
 		{FormatFile, []byte(Format), 0o644}, // last: this file makes the directory a home
 	} {
 		if err := durable.OS.WriteNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 
@@ -36,15 +35,17 @@ func LoadCertificate(home string, c config.TLSConfig) (*tls.Certificate, error) 
 	return &cert, nil
 }
 
-// Reload reads the certificate of the listener again. Open connections keep the one that they have.
-// An error, which is exit.ErrConfig, leaves the certificate as it was.
-func (h *Host) Reload() error {
+// Reload reads the certificate of the listener again, and takes the names by which clients may
+// address it. Open connections keep the certificate that they have. An error, which is
+// exit.ErrConfig, changes nothing.
+func (h *Host) Reload(n Names) error {
 	cert, err := LoadCertificate(h.Home, h.TLS)
-	if err != nil || cert == nil {
+	if err != nil {
 		return err
 	}
 
 	h.certificate.Store(cert)
+	h.names.Store(&n)
 
 	return nil
 }
@@ -59,23 +60,6 @@ func (h *Host) tlsConfig() *tls.Config {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.certificate.Load(), nil },
 	}
-}
-
-// guarded returns next, or, if other machines can reach the listener, a handler that calls next
-// only for requests with a token. Only the health checks need none. Both the admin token and the
-// submit token are accepted here. Routes that change the node require the admin token as well.
-func (h *Host) guarded(next http.Handler) http.Handler {
-	host, _, _ := net.SplitHostPort(h.Listen) // validated with the configuration
-	if config.Loopback(host) {
-		return next
-	}
-
-	tokens := []string{h.Token}
-	if h.SubmitToken != "" {
-		tokens = append(tokens, h.SubmitToken)
-	}
-
-	return api.Guard(next, tokens, "/healthz", "/readyz")
 }
 
 // nodeFile returns the description of the listener at addr for clients on this machine.

@@ -46,8 +46,8 @@ type Options struct {
 	Home        string
 	Listen      string // host:port; port 0 takes a free one
 	TLS         config.TLSConfig
-	Token       string // of admin
-	SubmitToken string // empty: there is none
+	Names       Names
+	Tokens      api.Tokens
 	Bounds      Bounds
 	Diagnostics *zap.Logger
 }
@@ -58,6 +58,7 @@ type Host struct {
 	routes      []api.Route
 	address     atomic.Pointer[string]          // nil until the first Start
 	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
+	names       atomic.Pointer[Names]           // in force
 	up          chan struct{}                   // closed once address is set
 }
 
@@ -65,7 +66,7 @@ type Host struct {
 // be used.
 func New(o Options) (*Host, error) {
 	h := &Host{Options: o, up: make(chan struct{})}
-	return h, h.Reload()
+	return h, h.Reload(o.Names)
 }
 
 // Route adds rows to the table of routes. Call it before the first Start.
@@ -109,8 +110,9 @@ func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 	h.Diagnostics.Info("listening", zap.String("address", addr))
 
 	return &admin{listener: l, end: end, server: &http.Server{
-		Handler: h.guarded(h.mux(streams)), TLSConfig: h.tlsConfig(), ReadHeaderTimeout: h.Bounds.Header,
-		IdleTimeout: h.Bounds.Idle, MaxHeaderBytes: h.Bounds.Head,
+		Handler: h.guarded(h.mux(streams)), TLSConfig: h.tlsConfig(), Protocols: protocols(),
+		ReadHeaderTimeout: h.Bounds.Header,
+		IdleTimeout:       h.Bounds.Idle, MaxHeaderBytes: h.Bounds.Head,
 		ConnState: newConns(h.Bounds.Conns).state,
 		ErrorLog:  zap.NewStdLog(h.Diagnostics.Named("http")),
 	}}, nil

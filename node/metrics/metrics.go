@@ -36,6 +36,17 @@ type Sources struct {
 	Storage func(context.Context) (storage.Stat, error)
 	Chain   func(context.Context) (chain.State, error)
 	Pool    func(context.Context) (mempool.Stat, error)
+
+	Snapshots func() []SnapshotStat
+}
+
+// SnapshotStat are the figures of the snapshots of one kind. The counts begin with the process.
+type SnapshotStat struct {
+	Kind          string // "local", or "peers" for those that peers join with
+	Taken, Failed uint64
+	Kept          int
+	Bytes         int64     // of the newest one
+	Last          time.Time // when the newest one was taken; zero: there is none
 }
 
 // Metrics is a node's registry, with the counters and histograms that parts of the node update. Its

@@ -74,6 +74,10 @@ func full() Sources {
 		Pool: func(context.Context) (mempool.Stat, error) {
 			return mempool.Stat{Txs: 6, Oldest: time.Second}, nil
 		},
+		Snapshots: func() []SnapshotStat {
+			return []SnapshotStat{{Kind: "local", Taken: 3, Failed: 1, Kept: 2, Bytes: 50, Last: time.Unix(200, 0)},
+				{Kind: "peers"}}
+		},
 	}
 }
 
@@ -132,6 +136,10 @@ func TestFigures(t *testing.T) {
 		`coppice_block_interval_seconds_count 1`,
 		`coppice_pool_transactions 6`, `coppice_pool_oldest_age_seconds 1`,
 		`coppice_pool_refused_total{code="pool_full"} 1`,
+		`coppice_snapshots{kind="local"} 2`, `coppice_snapshots_taken_total{kind="local"} 3`,
+		`coppice_snapshot_failures_total{kind="local"} 1`, `coppice_snapshot_failures_total{kind="peers"} 0`,
+		`coppice_snapshot_last_success_timestamp_seconds{kind="local"} 200`, `coppice_snapshot_bytes{kind="local"} 50`,
+		`coppice_snapshot_age_seconds{kind="local"} `,
 		`coppice_api_requests_total{code="ok",method="NodeService/Submit"} 1`,
 		`coppice_api_requests_total{code="unavailable",method="NodeService/Follow"} 1`,
 		`coppice_api_request_duration_seconds_count{method="NodeService/Submit"} 1`, `go_goroutines `,

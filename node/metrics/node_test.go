@@ -1,8 +1,10 @@
 package metrics_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/nodetest"
 )
 
@@ -73,4 +76,67 @@ func TestANodeTellsItsFigures(t *testing.T) {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
+}
+
+// series returns the lines of the node's metrics that begin with prefix.
+func series(t *testing.T, n *nodetest.Node, prefix string) (lines []string) {
+	t.Helper()
+	h := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := h.Get("http://" + n.Address() + "/metrics")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+
+	for line := range strings.Lines(string(body)) {
+		if strings.HasPrefix(line, prefix) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+
+	return lines
+}
+
+// The metrics of snapshots tell what was taken and what failed, and those on disk outlive the
+// process.
+func TestSnapshotsAreMeasured(t *testing.T) {
+	n := nodetest.Start(t, nodetest.OnDisk())
+	c := n.Client()
+	put := func() {
+		t.Helper()
+		body, err := kv.Encode(kv.Add([]byte("a"), 1))
+		require.NoError(t, err)
+		_, err = c.SubmitWait(t.Context(), chain.NewTx(kv.Name, body, time.Minute))
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{`coppice_snapshots{kind="local"} 0`}, series(t, n, "coppice_snapshots{"))
+	require.Empty(t, series(t, n, "coppice_snapshot_age_seconds"), "there is none")
+
+	put()
+	s, _, err := c.CreateSnapshot(t.Context())
+	require.NoError(t, err)
+
+	when := float64(s.Created.AsTime().UnixNano()) / 1e9
+	last := fmt.Sprintf(`coppice_snapshot_last_success_timestamp_seconds{kind="local"} %v`, when)
+	require.Equal(t, []string{last}, series(t, n, "coppice_snapshot_last_success"))
+	require.Equal(t, []string{fmt.Sprintf(`coppice_snapshot_bytes{kind="local"} %v`, s.Bytes)},
+		series(t, n, "coppice_snapshot_bytes"))
+	require.Equal(t, []string{`coppice_snapshots_taken_total{kind="local"} 1`}, series(t, n, "coppice_snapshots_taken"))
+	require.Len(t, series(t, n, "coppice_snapshot_age_seconds"), 1)
+
+	// There is a file where the directory of the snapshots should be.
+	put()
+	dir := home.SnapshotDir(n.Home())
+	require.NoError(t, os.Rename(dir, dir+".aside"))
+	require.NoError(t, os.WriteFile(dir, nil, 0o600))
+	_, _, err = c.CreateSnapshot(t.Context())
+	require.Error(t, err)
+	require.Equal(t, []string{`coppice_snapshot_failures_total{kind="local"} 1`}, series(t, n, "coppice_snapshot_fail"))
+	require.Equal(t, []string{last}, series(t, n, "coppice_snapshot_last_success"), "the newest one is what it was")
+
+	require.NoError(t, os.Remove(dir))
+	require.NoError(t, os.Rename(dir+".aside", dir))
+	n.Restart()
+	require.Equal(t, []string{last}, series(t, n, "coppice_snapshot_last_success"))
+	require.Equal(t, []string{`coppice_snapshot_failures_total{kind="local"} 0`}, series(t, n, "coppice_snapshot_fail"))
 }

@@ -100,6 +100,15 @@ var sampled = []struct {
 	{"coppice_storage_cache_misses_total", "Reads of a table block that was not in the cache, since the state " +
 		"was opened.", nil},
 
+	{"coppice_snapshots", "Snapshots of the state on disk: local ones, and those for peers.", []string{"kind"}},
+	{"coppice_snapshots_taken_total", "Snapshots that were taken.", []string{"kind"}},
+	{"coppice_snapshot_failures_total", "Snapshots that could not be taken.", []string{"kind"}},
+	{"coppice_snapshot_last_success_timestamp_seconds", "When the newest snapshot on disk was taken, in seconds since " +
+		"1970. Absent if there is none.", []string{"kind"}},
+	{"coppice_snapshot_age_seconds", "Time since the newest snapshot on disk was taken. Absent if there is none.",
+		[]string{"kind"}},
+	{"coppice_snapshot_bytes", "Bytes of the newest snapshot on disk.", []string{"kind"}},
+
 	{"coppice_pool_transactions", "Accepted transactions without a result.", nil},
 	{"coppice_pool_bytes", "Bytes of the accepted transactions without a result.", nil},
 	{"coppice_pool_queued_transactions", "Accepted transactions without a place in a block.", nil},
@@ -159,6 +168,7 @@ func (c *sampler) Collect(to chan<- prometheus.Metric) {
 	s.tree()
 	s.engines()
 	s.log()
+	s.snapshots()
 	ctx, cancel := context.WithTimeout(context.Background(), patience) // a collector gets no context
 	defer cancel()
 
@@ -244,6 +254,19 @@ func (s sample) log() {
 	s.gauge("coppice_eventlog_retained_bytes", float64(st.Bytes))
 	s.gauge("coppice_eventlog_pending_bytes", float64(st.Pending))
 	s.gauge("coppice_eventlog_failed", truth(st.Err != nil))
+}
+
+func (s sample) snapshots() {
+	for _, st := range s.Snapshots() {
+		s.gauge("coppice_snapshots", float64(st.Kept), st.Kind)
+		s.counter("coppice_snapshots_taken_total", st.Taken, st.Kind)
+		s.counter("coppice_snapshot_failures_total", st.Failed, st.Kind)
+		s.gauge("coppice_snapshot_bytes", float64(st.Bytes), st.Kind)
+		if !st.Last.IsZero() {
+			s.gauge("coppice_snapshot_last_success_timestamp_seconds", float64(st.Last.UnixNano())/1e9, st.Kind)
+			s.gauge("coppice_snapshot_age_seconds", max(0, time.Since(st.Last)).Seconds(), st.Kind)
+		}
+	}
 }
 
 func (s sample) storage(ctx context.Context) {

@@ -177,7 +177,7 @@ func (n *Node) ready(ctx context.Context, l *life) error {
 		}
 	}()
 
-	c := client.New(l.addr)
+	c := client.New(l.addr, client.WithToken(n.Token()))
 	defer c.CloseIdle()
 
 	_, err := c.WaitReady(ctx)

@@ -21,7 +21,7 @@ func checkFiles(dir string, restored bool) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := home.ReadTokens(dir); err != nil {
+	if _, err := home.ReadTokens(dir); err != nil {
 		return err
 	}
 	if _, err := home.ReadGenesis(dir); err != nil {

@@ -42,8 +42,9 @@ type Options struct {
 // concurrent use.
 type Snapshotter struct {
 	Options
-	turn chan struct{} // has one token: its holder takes, removes or installs snapshots
-	pace Pace
+	Tally Tally
+	turn  chan struct{} // has one token: its holder takes, removes or installs snapshots
+	pace  Pace
 
 	mu    sync.Mutex
 	holds map[string]int // how many readers each snapshot has, by id
@@ -113,9 +114,13 @@ func (s *Snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 	}
 
 	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, engines.ErrDown) && !errors.Is(err, storage.ErrClosed) {
+			s.Tally.Failed()
+		}
 		return m, false, err
 	}
 
+	s.Tally.Took()
 	s.Diagnostics.Info("snapshot taken", zap.String("snapshot", m.ID), zap.Int64("bytes", m.Bytes),
 		zap.Duration("took", time.Since(began)))
 
@@ -128,6 +133,17 @@ func (s *Snapshotter) keep() error {
 	for _, id := range removed {
 		s.Diagnostics.Info("snapshot removed", zap.String("snapshot", id))
 	}
+	if err != nil {
+		return err
+	}
+
+	list, err := s.Dir().Whole()
+	if n := len(list); n > 0 {
+		s.Tally.Keeps(n, list[n-1].Bytes, list[n-1].Created)
+	} else if err == nil {
+		s.Tally.Keeps(0, 0, time.Time{})
+	}
+
 	return err
 }
 

@@ -62,6 +62,7 @@ type Options struct {
 // engine. The state of Sync outlives the incarnations of that service.
 type Sync struct {
 	Options
+	Tally    retention.Tally
 	due      chan due // states of which snapshots are due; at most one waits
 	installs chan pendingInstall
 
@@ -295,6 +296,8 @@ func (s *Sync) settleDir() error {
 		return err
 	}
 
+	s.count(list)
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -304,6 +307,16 @@ func (s *Sync) settleDir() error {
 	}
 
 	return nil
+}
+
+// count notes the snapshots on disk for the metrics.
+func (s *Sync) count(list []portable.Metadata) {
+	n := len(list)
+	if n == 0 {
+		s.Tally.Keeps(0, 0, time.Time{})
+		return
+	}
+	s.Tally.Keeps(n, int64(list[n-1].Bytes), s.dir().Made(list[n-1]))
 }
 
 // export makes the snapshots that are due, until ctx ends. If one fails, the next is made at the
@@ -332,6 +345,10 @@ func (s *Sync) make(ctx context.Context, p *storage.Pinned) (portable.Metadata, 
 	m, err := s.dir().Take(ctx, p, portable.Taking{Pace: pace.Wait})
 	list, keepErr := s.dir().Keep(s.Config.Keep, s.inUse)
 
+	if keepErr == nil {
+		s.count(list)
+	}
+
 	s.mu.Lock()
 
 	if keepErr == nil {
@@ -353,8 +370,10 @@ func (s *Sync) make(ctx context.Context, p *storage.Pinned) (portable.Metadata, 
 	switch {
 	case ctx.Err() != nil, errors.Is(err, storage.ErrClosed):
 	case err != nil:
+		s.Tally.Failed()
 		s.Diagnostics.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
 	default:
+		s.Tally.Took()
 		s.Diagnostics.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
 			zap.Uint64("bytes", m.Bytes), zap.Int("chunks", len(m.Chunks)),
 			zap.Duration("took", time.Since(began)))

@@ -36,9 +36,9 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 
 		switch i % 3 { // an error is fine: the node may have closed the connection already
 		case 1:
-			fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+			fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 		case 2:
-			fmt.Fprint(c, "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: "+
+			fmt.Fprint(c, "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: localhost\r\nContent-Type: "+
 				"application/json\r\nContent-Length: 100\r\n\r\n{")
 		}
 	}

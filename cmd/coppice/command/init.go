@@ -51,7 +51,8 @@ func (a *app) initCommand() *cobra.Command {
   coppice.toml  this node's configuration, with the values given here
   genesis.json  the genesis, which all nodes of a chain share
   admin.token   lets its holder kill parts of the node
-  submit.token  lets its holder use a node that listens beyond this machine
+  submit.token  lets its holder submit to a node that listens beyond this machine, and read
+  read.token    lets its holder read only
 
 With --consensus cometbft the home contains a CometBFT home, comet: new keys, a configuration, and a
 genesis with this node as the only validator. Its genesis includes ours, so nodes with other limits

@@ -41,7 +41,8 @@ persistent_peers of its peers.`,
 			if err != nil {
 				return exit.Classify(err)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\nthe id was %s: replace it in persistent_peers of this node's peers\n",
+			_, err = fmt.Fprintf(cmd.OutOrStdout(),
+				"%s\nthe id was %s: replace it in persistent_peers of this node's peers\n",
 				id, old)
 			return err
 		},
@@ -77,7 +78,8 @@ needs --force.`,
 				return exit.Classify(err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the validator key is %s, it was %s; nothing else may sign with "+
-				"the one in %s\n", base64.StdEncoding.EncodeToString(next.PubKey), base64.StdEncoding.EncodeToString(old.PubKey), args[0])
+				"the one in %s\n", base64.StdEncoding.EncodeToString(next.PubKey),
+				base64.StdEncoding.EncodeToString(old.PubKey), args[0])
 			return err
 		},
 	}

@@ -57,7 +57,8 @@ the key is the signer's then. It needs no running node, and prints no private ke
 			if k.Signer != "" {
 				out += fmt.Sprintf("validator        of the remote signer that connects to %s\n", k.Signer)
 			} else {
-				out += fmt.Sprintf("validator        %s\npublic key       %s\nsigned up to     height %d, round %d, step %d\n",
+				out += fmt.Sprintf("validator        %s\npublic key       %s\n"+
+					"signed up to     height %d, round %d, step %d\n",
 					j.Address, j.PubKey, k.Height, k.Round, k.Step)
 			}
 

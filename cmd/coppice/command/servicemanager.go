@@ -136,7 +136,7 @@ func (s *service) reload(up bool) {
 	s.tell(s.manager.Reloading())
 	now, err := s.resolve()
 	if err == nil {
-		err = s.node.Reload()
+		err = s.node.Reload(now.Config)
 	}
 	if err != nil {
 		s.log.Error("configuration was not read again; the old one stays in force", zap.Error(err))
@@ -171,6 +171,8 @@ func (s *service) apply(now config.Settings) {
 	s.log.Info("configuration read again")
 	s.level.SetLevel(level.Level())
 	s.settings.Config.Diagnostics.Level = now.Config.Diagnostics.Level
+	s.settings.Config.AllowedHosts = now.Config.AllowedHosts
+	s.settings.Config.AllowedOrigins = now.Config.AllowedOrigins
 }
 
 // tell logs a failed notification of the manager. Such a failure must not stop the node.

@@ -88,7 +88,8 @@ func TestTheMemoryOfTheRPCIsBounded(t *testing.T) {
 	}
 
 	post := func() []byte {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, bytes.NewReader(batchOf(100, height)))
+		body := bytes.NewReader(batchOf(100, height))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, body)
 		require.NoError(t, err)
 		resp, err := client.Do(req)
 		if os.Getenv("RPC_BEFORE") != "" && err != nil {
@@ -178,7 +179,7 @@ func sockets(t *testing.T, address string, height int64) {
 	}
 
 	// A call from elsewhere is answered when the budget is free again, or refused as busy.
-	resp, err := http.Get("http://" + address + "/block?height=" + strconv.FormatInt(height, 10)) //nolint:noctx // a test
+	resp, err := http.Get(fmt.Sprintf("http://%s/block?height=%d", address, height)) //nolint:noctx // a test
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)

@@ -65,8 +65,8 @@ func TestARemoteSignerSigns(t *testing.T) {
 	stop()
 }
 
-// A validator's key is replaced only if the chain can go on. Its new key has signed nothing, and the
-// old one stays beside it.
+// A validator's key is replaced only if the chain can go on. Its new key has signed nothing, and
+// the old one stays beside it.
 func TestAKeyThatTheChainNeedsIsNotReplaced(t *testing.T) {
 	home, c := blocks(t, 2)
 	dir := t.TempDir()

@@ -42,7 +42,9 @@ type starts struct {
 	up      bool                       // CometBFT is up in the running process, or was in the last one
 	noticed map[child.Notice]time.Time // notices of all processes, without their texts
 	failed  int                        // starts in a row that ended before CometBFT was up
-	fatal   string                     // the first line in which CometBFT or Go's runtime says why the running process dies
+
+	// fatal is the first line in which CometBFT or Go's runtime says why the running process dies.
+	fatal string
 }
 
 func (s *starts) begin() {

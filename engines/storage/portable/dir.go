@@ -7,6 +7,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -34,6 +35,15 @@ func nameOf(period, height uint64) string { return fmt.Sprintf("%d-%d", period, 
 func (d Dir) durable() durable.Dir { return durable.Dir{FS: d.FS, Path: d.Path} }
 
 func (d Dir) path(name string) string { return d.durable().Join(name) }
+
+// Made returns when the snapshot was made, or the zero time if that is not known.
+func (d Dir) Made(m Metadata) time.Time {
+	info, err := d.FS.Stat(d.path(nameOf(m.Period, m.Height)))
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
 
 // Settle removes what a process that died left half done, and creates the directory if it is
 // missing.

@@ -23,6 +23,7 @@ var tools = map[string][]string{
 	"erlang":     {"erl"},
 	"mount":      {"mount"},
 	"postgresql": {"postgres", "pg_ctlcluster"},
+	"promtool":   {"promtool"},
 	"strace":     {"strace"},
 }
 

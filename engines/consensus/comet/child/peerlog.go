@@ -227,7 +227,8 @@ func (f *peerFacts) rejected(about string, err p2p.ErrRejected) (id string, know
 func (f *peerFacts) duplicate(id string) (about string, known bool) {
 	if f.often("duplicate "+id, oftenWithin) >= often { // else two nodes have dialled each other at the same moment
 		f.notices.tell(DuplicateID, id, "a node with the id %s keeps connecting while a node with this id is "+
-			"connected: two nodes have one node key, such as a copied home; stop the copy, or give it keys of its own", id)
+			"connected: two nodes have one node key, such as a copied home; stop the copy, or give it keys of its own",
+			id)
 	}
 	return id, true
 }

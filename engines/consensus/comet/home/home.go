@@ -274,7 +274,8 @@ func Class(err error) consensus.Class {
 	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning),
 		errors.Is(err, ErrSigningOld), errors.Is(err, ErrSigningAhead):
 		return consensus.Damage
-	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis), errors.Is(err, ErrGenesisEdited), errors.Is(err, ErrNetwork):
+	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis), errors.Is(err, ErrGenesisEdited),
+		errors.Is(err, ErrNetwork):
 		return consensus.Config
 	}
 	return consensus.None

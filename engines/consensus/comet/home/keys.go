@@ -193,7 +193,8 @@ func RotateValidatorKey(home, dir string, force bool) (old, next Validator, err 
 	}
 
 	for _, f := range []struct{ from, to string }{ // the signing state first: a key without it signs nothing
-		{from.PrivValidatorStateFile(), c.PrivValidatorStateFile()}, {from.PrivValidatorKeyFile(), c.PrivValidatorKeyFile()},
+		{from.PrivValidatorStateFile(), c.PrivValidatorStateFile()},
+		{from.PrivValidatorKeyFile(), c.PrivValidatorKeyFile()},
 	} {
 		data, err := os.ReadFile(f.from)
 		if err != nil {
@@ -286,7 +287,8 @@ func nextValidators(c *cfg.Config) ([]*types.Validator, error) {
 // state.
 func CheckValidatorKey(dir string) error {
 	c := cfg.DefaultConfig()
-	c.PrivValidatorKey, c.PrivValidatorState = filepath.Join(dir, ValidatorKeyFile), filepath.Join(dir, SigningStateFile)
+	c.PrivValidatorKey = filepath.Join(dir, ValidatorKeyFile)
+	c.PrivValidatorState = filepath.Join(dir, SigningStateFile)
 	if err := absolute(&c.PrivValidatorKey, &c.PrivValidatorState); err != nil {
 		return err
 	}

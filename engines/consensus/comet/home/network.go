@@ -2,12 +2,15 @@ package home
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/coppice-go/coppice/engines/chain"
@@ -20,6 +23,30 @@ type Member struct {
 	Peer    string `json:"peer"`    // node id@host:port, as others reach it
 	PubKey  []byte `json:"pub_key"` // ed25519; base64 in JSON
 	Power   int64  `json:"power"`   // 0: a node that is no validator
+}
+
+// Check returns an error for a member without a valid address, key or power.
+func (m Member) Check() error {
+	if id, _, _ := strings.Cut(m.Peer, "@"); id != m.NodeID || checkPeer(m.Peer) != nil {
+		return fmt.Errorf("%w: member %q: peer %q, want %s@host:port", ErrNetwork, m.Moniker, m.Peer, m.NodeID)
+	}
+	if m.Power < 0 || m.Power > 0 && len(m.PubKey) != ed25519.PubKeySize {
+		return fmt.Errorf("%w: member %q: power %d and a key of %d bytes, want a power of 0 or more and "+
+			"a key of %d bytes",
+			ErrNetwork, m.Moniker, m.Power, len(m.PubKey), ed25519.PubKeySize)
+	}
+	return nil
+}
+
+// GenesisSum returns a sum of a genesis in CometBFT's form, in hexadecimal. The layout of the file
+// does not count.
+func GenesisSum(doc []byte) (string, error) {
+	g, err := types.GenesisDocFromJSON(doc)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNetwork, err)
+	}
+	whole, err := cmtjson.Marshal(g)
+	return fmt.Sprintf("%x", sha256.Sum256(whole)), err
 }
 
 // NetworkFile is the network of a new chain: what every machine gets.
@@ -43,16 +70,17 @@ func Collect(ours chain.Genesis, members []Member) (NetworkFile, error) {
 	seen := make(map[string]string)
 
 	for _, m := range members {
-		id, addr, _ := strings.Cut(m.Peer, "@")
-		if id != m.NodeID || checkPeer(m.Peer) != nil {
-			return bad("member %q: peer %q, want %s@host:port", m.Moniker, m.Peer, m.NodeID)
+		if err := m.Check(); err != nil {
+			return NetworkFile{}, err
 		}
+		id, addr, _ := strings.Cut(m.Peer, "@")
 
-		for what, value := range map[string]string{"the node id": id, "the address": addr, "the validator key": string(m.PubKey)} {
-			if other, twice := seen[what+value]; twice && value != "" {
-				return bad("members %q and %q have %s in common: was a home copied?", other, m.Moniker, what)
+		for _, own := range []struct{ what, value string }{{"node id", id}, {"address", addr},
+			{"validator key", string(m.PubKey)}} {
+			if other, twice := seen[own.what+own.value]; twice && own.value != "" {
+				return bad("members %q and %q have one %s: was a home copied?", other, m.Moniker, own.what)
 			}
-			seen[what+value] = m.Moniker
+			seen[own.what+own.value] = m.Moniker
 		}
 
 		n.Peers = append(n.Peers, m.Peer)
@@ -139,8 +167,8 @@ func Problems(g Genesis, now time.Time) (out []string) {
 		largest = max(largest, v.Power)
 	}
 	if n := len(g.Validators); n > 1 && 3*(total-largest) <= 2*total {
-		out = append(out, fmt.Sprintf("one of the %d validators has %d of %d of the power: without it no block is made", n,
-			largest, total))
+		out = append(out, fmt.Sprintf("one of the %d validators has %d of %d of the power: without it no block is made",
+			n, largest, total))
 	}
 
 	switch until := g.Time.Sub(now); {

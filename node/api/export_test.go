@@ -1,0 +1,4 @@
+package api
+
+// Procedures is the table of what the calls of the API need.
+var Procedures = procedures
