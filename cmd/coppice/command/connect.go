@@ -115,7 +115,7 @@ func (a *app) nodeError(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), errInterrupted) {
 		return context.Cause(ctx)
 	}
-	if why := a.notRunning(); why != nil && errors.Is(err, syscall.ECONNREFUSED) {
+	if why := a.notRunning(); why != nil && (errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil) {
 		return why
 	}
 
