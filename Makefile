@@ -51,8 +51,10 @@ lint: ## gofmt, go vet, golangci-lint (.golangci.yml)
 	$(GO) vet work
 	$(GO) run $(GOLANGCI) run $$($(GO) list -m -f '{{.Dir}}/...')
 
-bench: ## run the benchmarks (BENCH, BENCH_COUNT)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS)
+bench: ## run the benchmarks, and print the median of each; the lines go to bin/bench.txt (BENCH, BENCH_COUNT)
+	@mkdir -p bin
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS) 2>&1 | \
+		$(GO) run ./internal/benchtable -raw bin/bench.txt
 
 bench-cometbft: build ## the node and CometBFT's own kvstore, process by process, in turn (BENCH_FLAGS; -h lists them)
 	cd bench && export GOWORK=off && $(GO) build -o ../bin/cometbft github.com/cometbft/cometbft/cmd/cometbft && \

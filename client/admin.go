@@ -31,15 +31,6 @@ func (c *Client) Spec(ctx context.Context) (*apiv1.SpecResponse, error) {
 		})
 }
 
-// Health returns whether the node is ready, and the reason if it is not.
-func (c *Client) Health(ctx context.Context) (*apiv1.HealthResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.HealthRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
-			return v.admin.Health(ctx, r)
-		})
-}
-
 // HostStatus returns facts about the process around the node.
 func (c *Client) HostStatus(ctx context.Context) (*apiv1.HostStatusResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.HostStatusRequest{},
@@ -63,5 +54,15 @@ func (c *Client) Kill(ctx context.Context, path string, how apiv1.How,
 		func(v *services, ctx context.Context,
 			r *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
 			return v.admin.Kill(ctx, r)
+		})
+}
+
+// Stop makes the node's process stop in order and exit 0. It requires WithToken. It returns once
+// the stop has begun, and does not wait for its end.
+func (c *Client) Stop(ctx context.Context) (*apiv1.StopResponse, error) {
+	return once(ctx, c, c.attempt, &apiv1.StopRequest{},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.StopRequest]) (*connect.Response[apiv1.StopResponse], error) {
+			return v.admin.Stop(ctx, r)
 		})
 }

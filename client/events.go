@@ -16,7 +16,7 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Event is one event of a node. At most one of Record, Tree and Dropped is set. If none is set, the
+// Event is one event of a node. At most one of Record, Tree, Ready and Dropped is set. If none is set, the
 // event is only a cursor.
 type Event struct {
 	// Cursor is a position in the log: the stream has delivered every matching record up to and
@@ -31,16 +31,19 @@ type Event struct {
 
 	Record  *Record          // a record of the event log
 	Tree    *apiv1.TreeEvent // an event of the supervision tree
+	Ready   *apiv1.Readiness // the node's readiness has changed
 	Dropped uint64           // number of tree events missing here, because this client is too slow
 }
 
-// Type returns the type of the event: "record", "tree", "dropped" or "cursor".
+// Type returns the type of the event: "record", "tree", "readiness", "dropped" or "cursor".
 func (e Event) Type() string {
 	switch {
 	case e.Record != nil:
 		return "record"
 	case e.Tree != nil:
 		return "tree"
+	case e.Ready != nil:
+		return "readiness"
 	case e.Dropped > 0:
 		return "dropped"
 	}
@@ -68,6 +71,11 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		j.Attempt, j.InWindow, j.DelaySec = t.Attempt, t.InWindow, t.GetDelay().AsDuration().Seconds()
 	}
 
+	if r := e.Ready; r != nil {
+		at, ready := r.GetSince().AsTime(), r.State == "ready"
+		j.Kind, j.Time, j.State, j.Ready, j.Reason = "ReadinessChanged", &at, r.State, &ready, r.Reason
+	}
+
 	return json.Marshal(j)
 }
 
@@ -87,13 +95,16 @@ type eventJSON struct {
 	DelaySec    float64         `json:"delay_seconds,omitempty"`
 	Text        string          `json:"text,omitempty"`
 	Dropped     uint64          `json:"dropped,omitempty"`
+	State       string          `json:"state,omitempty"`
+	Ready       *bool           `json:"ready,omitempty"`
 	History     string          `json:"history,omitempty"`
 }
 
 // EventOf converts an event from its wire form. It returns an error for a record of an unknown
 // kind.
 func EventOf(m *apiv1.EventsResponse) (Event, error) {
-	e := Event{Cursor: m.Cursor, History: m.History, Tree: m.GetTree(), Dropped: m.GetDropped().GetCount()}
+	e := Event{Cursor: m.Cursor, History: m.History, Tree: m.GetTree(), Ready: m.GetReadiness(),
+		Dropped: m.GetDropped().GetCount()}
 	r := m.GetRecord()
 	if r == nil {
 		return e, nil
@@ -144,7 +155,7 @@ type EventsOptions struct {
 // or an error that another attempt cannot mend: an invalid filter, a cursor whose records are no
 // longer kept, or one of another history (see Cursor).
 //
-// An event without a Record, a Tree and a Dropped is a cursor. A client that stores the cursor
+// An event with none of Record, Tree, Ready and Dropped is a cursor. A client that stores the cursor
 // together with its results can continue there after a restart.
 func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event) error) error {
 	b := c.backoff()

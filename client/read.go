@@ -77,19 +77,11 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 	return r, nil
 }
 
-// Status returns the state of the node's chain. It makes one attempt; an error of the code
-// unavailable means that the node is not ready.
+// Status returns the state of the node's chain, and whether the node is ready. It makes one
+// attempt. An error of the code unavailable means that the engines of the node are down; Health then
+// says why.
 func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.StatusRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
-			return v.node.Status(ctx, r)
-		})
-}
-
-// WaitReady waits until the node is ready, and returns its status.
-func (c *Client) WaitReady(ctx context.Context) (*apiv1.StatusResponse, error) {
-	return again(ctx, c, c.attempt, &apiv1.StatusRequest{},
 		func(v *services, ctx context.Context,
 			r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
 			return v.node.Status(ctx, r)

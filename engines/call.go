@@ -113,14 +113,14 @@ func (f From[R]) Answer(r R, err error) {
 //
 // Call waits as long as ctx allows: a timeout is a context.WithTimeout around ctx. The deadline of
 // ctx travels with the call. The context of the handler ends by then too, and so do the calls that
-// the handler makes with it. If the deadline passes while the call waits in the mailbox, the call is
-// not handled. A cancellation does not travel.
+// the handler makes with it. If the deadline passes while the call waits in the mailbox, the call
+// is not handled. A cancellation does not travel.
 //
 // A handler that calls its own engine, or an engine that waits for it, would wait for ever. Such a
-// call returns ErrWouldDeadlock at once, with the names of the engines, and is not sent. The runtime
-// knows the caller by ctx: a handler makes its calls with the context that it was given, or with one
-// derived from it. Two waits are not seen: that for a call which the callee keeps to answer later,
-// and that of a handler for a goroutine which calls.
+// call returns ErrWouldDeadlock at once, with the names of the engines, and is not sent. The
+// runtime knows the caller by ctx: a handler makes its calls with the context that it was given, or
+// with one derived from it. Two waits are not seen: that for a call which the callee keeps to
+// answer later, and that of a handler for a goroutine which calls.
 func Call[R any](ctx context.Context, to Address, q Query[R]) (R, error) {
 	var answer R
 	err := to.each(ctx, func(m *Mailbox) error {

@@ -28,8 +28,8 @@ func withLifetime(ctx context.Context) context.Context {
 	return context.WithValue(ctx, lifetimeKey{}, ctx)
 }
 
-// Lifetime returns the context of the incarnation whose handler got ctx. Unlike ctx, it does not end
-// by the deadline of the call that is being handled, nor by one that was added to ctx since. A
+// Lifetime returns the context of the incarnation whose handler got ctx. Unlike ctx, it does not
+// end by the deadline of the call that is being handled, nor by one that was added to ctx since. A
 // handler uses it for a step that must not stop half-way, and for work that goes on after the call.
 // For any other ctx, Lifetime returns ctx.
 func Lifetime(ctx context.Context) context.Context {

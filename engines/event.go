@@ -1,12 +1,15 @@
 package engines
 
 import (
+	"time"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Event is what the event bus carries: a RecordLogged or a TreeChanged. It only says that something
-// has happened. A subscriber that needs the record itself, or missed events, reads the log.
+// Event is what the event bus carries: a RecordLogged, a TreeChanged or a ReadinessChanged. It only
+// says that something has happened. A subscriber that needs the record itself, or missed events,
+// reads the log.
 type Event interface{ isEvent() }
 
 // RecordLogged: a record has become durable.
@@ -19,5 +22,14 @@ type RecordLogged struct {
 // TreeChanged: something happened in the supervision tree.
 type TreeChanged struct{ Event supervisor.Event }
 
-func (RecordLogged) isEvent() {}
-func (TreeChanged) isEvent()  {}
+// ReadinessChanged: the node has become ready, or is ready no more, or for another reason.
+type ReadinessChanged struct {
+	Ready  bool
+	State  string // of consensus.Readiness
+	Reason string // empty if Ready
+	Since  time.Time
+}
+
+func (ReadinessChanged) isEvent() {}
+func (RecordLogged) isEvent()     {}
+func (TreeChanged) isEvent()      {}

@@ -90,8 +90,8 @@ func (s *Server) seal() error {
 }
 
 // accept returns the handler for v and the value that the handler expects: v, what v points to, or
-// a pointer to a copy of v. It returns ErrUnknownMessage if there is none, or if it is for the other
-// of calls and casts.
+// a pointer to a copy of v. It returns ErrUnknownMessage if there is none, or if it is for the
+// other of calls and casts.
 func (m *Mailbox) accept(v any, isCall bool) (handler, any, error) {
 	h, ok := m.handlers[reflect.TypeOf(v)]
 	if !ok {

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// The waits of engines for one another are a graph. Each mailbox keeps the waits that were made with
-// its engine's context: for an answer, for room in another mailbox, or for an engine to start. A
-// wait that closes a ring of engines would last for ever, so it is refused.
+// The waits of engines for one another are a graph. Each mailbox keeps the waits that were made
+// with its engine's context: for an answer, for room in another mailbox, or for an engine to start.
+// A wait that closes a ring of engines would last for ever, so it is refused.
 //
 // Only the waits of an engine's own goroutine count, because an engine goes on while a goroutine
-// that a handler started waits. The number of a goroutine is expensive to find (microseconds), so it
-// is found only once a ring may have been closed: the goroutine that asks receives from the wait's
-// channel, and the one that waits notes its number.
+// that a handler started waits. The number of a goroutine is expensive to find (microseconds), so
+// it is found only once a ring may have been closed: the goroutine that asks receives from the
+// wait's channel, and the one that waits notes its number.
 
 // pending is a *call[R], whatever its R.
 type pending interface{ inHand() bool }

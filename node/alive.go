@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node/host"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/node/progress"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -39,12 +41,25 @@ func (n *Node) Alive(ctx context.Context) error {
 	return nil
 }
 
+// Condition returns whether the node is ready, which means that it takes transactions and sees them
+// committed, and if it is not, why. It does not wait, and is safe for concurrent use.
+func (n *Node) Condition() consensus.Condition { return n.ready.Condition() }
+
+// Up reports whether the node serves: its tree has come up, though perhaps not its consensus, which
+// may have to wait for others. A node that is up has started, even if it is not ready.
+func (n *Node) Up() bool { return n.whyCoreDown() == "" && n.core.Load() != nil }
+
 // Progress returns the step that the start is busy with; ok is false if there is none.
 func (n *Node) Progress() (p progress.Step, ok bool) { return n.progress.Current() }
 
 // whyDown names the first place of the node that does not run, and why. It returns "" if every
 // place runs.
-func (n *Node) whyDown() string {
+func (n *Node) whyDown() string { return n.whyDownExcept() }
+
+// whyCoreDown is whyDown for everything but the consensus, which may be down by itself.
+func (n *Node) whyCoreDown() string { return n.whyDownExcept(plan.PathConsensus) }
+
+func (n *Node) whyDownExcept(paths ...string) string {
 	if n.host == nil {
 		return "the node has not started"
 	}
@@ -54,7 +69,7 @@ func (n *Node) whyDown() string {
 		return "the node has not started"
 	}
 
-	why := host.Down(tree)
+	why := host.Down(tree, paths...)
 	if p, busy := n.Progress(); busy && why != "" {
 		why = p.String() + "; " + why
 	}

@@ -90,9 +90,7 @@ func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
 	if err != nil {
 		return api.Status{}, api.Unavailable(err)
 	}
-	if !state.Started() {
-		return api.Status{}, fmt.Errorf("%w: %w", api.ErrUnavailable, chain.ErrNotStarted)
-	}
+	b.node.ready.Saw(state)
 
 	pool, err := b.pool.Stat(ctx)
 	if err != nil {
@@ -107,5 +105,6 @@ func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
 		Chain: state, Version: b.node.version, PoolSize: pool.Txs, Profile: string(b.node.config.Profile),
 		Consensus: b.node.driver.Name(), LogIndex: log.Durable, AppliedIndex: state.Index,
 		History: b.node.history.Load().Now(), LogID: log.ID,
+		Condition: b.node.ready.Condition(),
 	}, nil
 }

@@ -22,6 +22,7 @@ func (n *Node) sources() metrics.Sources {
 	return metrics.Sources{
 		Version: n.version,
 		Up:      func() bool { return n.whyDown() == "" },
+		Ready:   n.ready.Condition,
 		Streams: n.news.Open,
 		Tree:    func() treemetrics.Snapshot { return n.trees.Snapshot(n.host.Tree()) },
 		Engines: f.engines,

@@ -35,6 +35,7 @@ import (
 	"github.com/coppice-go/coppice/node/metrics"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/node/progress"
+	"github.com/coppice-go/coppice/node/readiness"
 	"github.com/coppice-go/coppice/node/retention"
 	"github.com/coppice-go/coppice/node/statesync"
 	"github.com/coppice-go/coppice/pubsub"
@@ -54,6 +55,7 @@ type Node struct {
 	started time.Time
 
 	// The fields of this group and the next outlive the runs of the tree.
+	stop     stopper
 	lock     *os.File
 	guard    guard
 	needs    backends.Record // what the chain needs, with what this program has
@@ -64,6 +66,7 @@ type Node struct {
 	history  atomic.Pointer[history.History] // of the log; nil until it was opened
 	installs install.Mutex
 	progress progress.Tracker
+	ready    *readiness.Tracker
 
 	listener  *host.Host
 	gate      *api.Gate
@@ -77,7 +80,6 @@ type Node struct {
 	// The tree, and what its current run shares.
 	host       *supervisor.Supervisor // the root
 	damage     exit.DamageWatch
-	endRun     context.CancelFunc // ends the run in order
 	halted     sync.Once
 	core       atomic.Pointer[core]                  // of the current run of supervised
 	supervised atomic.Pointer[supervisor.Supervisor] // the supervisor coppice/node
@@ -86,7 +88,7 @@ type Node struct {
 // New opens a home and returns its node. One process may have a home open at a time, until Close or
 // the end of Run. Errors are exit.ErrConfig, exit.ErrHomeInUse and exit.ErrDamage.
 func New(dir string, c config.Config, opts ...Option) (*Node, error) {
-	n := &Node{started: time.Now(), settings: settings{
+	n := &Node{started: time.Now(), stop: stopper{done: make(chan struct{})}, settings: settings{
 		home: dir, config: c, version: "unknown", diagnostics: zap.NewNop(), backends: map[string]chain.Backend{},
 		now: time.Now,
 	}}
@@ -123,6 +125,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.ready = readiness.New(n.readinessSources())
 	n.gate = api.NewGate(n.whyDown)
 
 	if n.bus, err = pubsub.New[engines.Event](
@@ -172,15 +175,16 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	return n, nil
 }
 
-// Run runs the tree, and closes the node at the end. It returns nil if ctx ended and everything
-// stopped in order, and otherwise the reason why the tree gave up.
+// Run runs the tree, and closes the node at the end. It returns nil if ctx ended or Stop was called,
+// and everything stopped in order, and otherwise the reason why the tree gave up.
 func (n *Node) Run(ctx context.Context) error {
-	ctx, n.endRun = context.WithCancel(ctx)
-	defer n.endRun()
+	ctx, cancel := n.untilStop(ctx)
+	defer cancel()
 
 	run, end := n.damage.Run(ctx)
 	defer end()
 
+	watchedReadiness := n.watchReadiness(ctx)
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the stop
 	watched := make(chan struct{})
 	go func() {
@@ -189,6 +193,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 
 	err := n.host.Serve(run)
+	watchedReadiness()
 
 	stop()
 	<-watched

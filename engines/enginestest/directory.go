@@ -9,14 +9,16 @@ import (
 )
 
 // Directory is an engines.Directory that knows the engines of one test. Unlike the router's table
-// it lives as long as the test, takes any incarnation, and forgets no name. The zero value is ready for use.
+// it lives as long as the test, takes any incarnation, and forgets no name. The zero value is ready
+// for use.
 type Directory struct {
 	mu     sync.Mutex
 	boxes  map[string]*engines.Mailbox
 	change chan struct{} // closed at the next registration; nil if no caller waits
 }
 
-// Register makes m the mailbox of its name. It returns an error if another engine of that name runs.
+// Register makes m the mailbox of its name. It returns an error if another engine of that name
+// runs.
 func (d *Directory) Register(m *engines.Mailbox) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -81,8 +81,8 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	}
 
 	l.self = s
-	// The log is written under the lifetime of the logger: an append that the deadline of its caller
-	// cut short would look like a failure of the log.
+	// The log is written under the lifetime of the logger: an append that the deadline of its
+	// caller cut short would look like a failure of the log.
 	engines.OnCall(s, func(ctx context.Context, m appendSync, from engines.From[uint64]) error {
 		return l.append(engines.Lifetime(ctx), m, from.Answer)
 	})

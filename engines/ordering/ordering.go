@@ -142,8 +142,8 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 		})
 	})
 
-	// A step that has begun is finished, whatever the deadline of the driver: half of it would leave
-	// log and state out of step.
+	// A step that has begun is finished, whatever the deadline of the driver: half of it would
+	// leave log and state out of step.
 	engines.OnCall(s, func(ctx context.Context, q initChain, from engines.From[chain.State]) error {
 		ctx = engines.Lifetime(ctx)
 		return answer(o, from, q.by, func() (chain.State, error) { return o.initChain(ctx, q.rec) })

@@ -37,8 +37,8 @@ type Table struct {
 // RememberedNames is the number of ended engines of which a Table still says why they ended.
 const RememberedNames = 64
 
-// entry is the newest incarnation of a name. One that has ended keeps no mailbox, because that holds
-// the engine's handlers and the messages that it did not take.
+// entry is the newest incarnation of a name. One that has ended keeps no mailbox, because that
+// holds the engine's handlers and the messages that it did not take.
 type entry struct {
 	name string
 	box  *engines.Mailbox   // nil if it has ended

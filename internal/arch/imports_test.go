@@ -76,8 +76,9 @@ var steps = []struct {
 	row    []string
 	reason string
 }{
-	{[]string{"engines/consensus/comet/wire", "engines/consensus/comet/home", "engines/consensus/comet/child",
-		"engines/consensus/comet"}, "frames know no files, files no process, and the process no driver"},
+	{[]string{"engines/consensus/comet/wire", "engines/consensus/comet/home",
+		"engines/consensus/comet/rpcserver", "engines/consensus/comet/child", "engines/consensus/comet"},
+		"frames know no files, files no process, and the process no driver"},
 }
 
 func TestStepsGoOneWay(t *testing.T) {

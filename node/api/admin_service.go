@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,28 +22,10 @@ const (
 )
 
 // AdminHandler returns the handler of AdminService over h, and the path prefix to mount it at. Kill
-// requires the token.
+// and Stop require the token.
 func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, http.Handler) {
 	return apiv1connect.NewAdminServiceHandler(&adminService{h, token},
 		append(opts, knownEnums(), connect.WithReadMaxBytes(maxAdminBody))...)
-}
-
-// HealthHandler returns a handler that reports the node's health to clients that do not speak
-// Connect. It answers 200 when the node is ready, and 503 with the reason when it is not.
-func HealthHandler(h Host) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-
-		ready, reason := h.Health()
-		if !ready {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, "not ready:", reason)
-			return
-		}
-
-		fmt.Fprintln(w, "ready")
-	})
 }
 
 type adminService struct {
@@ -77,6 +58,15 @@ func (s *adminService) Kill(ctx context.Context,
 	}
 	return connect.NewResponse(&apiv1.KillResponse{Path: killed.Path, Incarnation: killed.Incarnation, How: k.How,
 		Type: killed.Type}), nil
+}
+
+func (s *adminService) Stop(_ context.Context,
+	req *connect.Request[apiv1.StopRequest]) (*connect.Response[apiv1.StopResponse], error) {
+	if err := authorize(req.Header(), s.token); err != nil {
+		return nil, err
+	}
+	s.host.Stop()
+	return connect.NewResponse(&apiv1.StopResponse{Pid: int64(s.host.Status().PID)}), nil
 }
 
 // killOf checks a request and returns the Kill that it asks for.
@@ -114,8 +104,8 @@ func killOf(m *apiv1.KillRequest) (Kill, error) {
 
 func (s *adminService) Health(context.Context,
 	*connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
-	ready, reason := s.host.Health()
-	return connect.NewResponse(&apiv1.HealthResponse{Ready: ready, Reason: reason}), nil
+	c := s.host.Health()
+	return connect.NewResponse(&apiv1.HealthResponse{Ready: c.Able(), Reason: c.Reason, Readiness: ReadinessOf(c)}), nil
 }
 
 func (s *adminService) HostStatus(context.Context,

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
@@ -22,6 +23,7 @@ import (
 type fakeHost struct {
 	scripted
 	kills []api.Kill
+	stops int
 	fail  error
 	why   string // why the node is not ready
 }
@@ -29,11 +31,17 @@ type fakeHost struct {
 func (f *fakeHost) Tree() *apiv1.TreeResponse {
 	return &apiv1.TreeResponse{Root: &apiv1.Child{Path: "coppice"}, Pid: 42}
 }
-func (f *fakeHost) Spec() *apiv1.SpecResponse      { return &apiv1.SpecResponse{Text: "coppice"} }
-func (f *fakeHost) Health() (ready bool, _ string) { return f.why == "", f.why }
+func (f *fakeHost) Spec() *apiv1.SpecResponse { return &apiv1.SpecResponse{Text: "coppice"} }
+func (f *fakeHost) Health() (c consensus.Condition) {
+	if c.State = consensus.Ready; f.why != "" {
+		c.Is(consensus.NoQuorum, "%s", f.why)
+	}
+	return c
+}
 func (f *fakeHost) Status() api.HostStatus {
 	return api.HostStatus{Up: f.why == "", Reason: f.why, PID: 42}
 }
+func (f *fakeHost) Stop() { f.stops++ }
 func (f *fakeHost) Kill(_ context.Context, k api.Kill) (api.Killed, error) {
 	f.kills = append(f.kills, k)
 	return api.Killed{Path: k.Path, Incarnation: 9, Type: apiv1.ChildType_CHILD_TYPE_WORKER}, f.fail
@@ -157,30 +165,63 @@ func TestTheTreeIsForEverybody(t *testing.T) {
 	health, err := c.Health(context.Background(), connect.NewRequest(&apiv1.HealthRequest{}))
 	require.NoError(t, err)
 	require.False(t, health.Msg.Ready)
+	require.Equal(t, "transactions is restarting", health.Msg.Reason)
+	require.Equal(t, "no_quorum", health.Msg.Readiness.State)
 	status, err := c.HostStatus(context.Background(), connect.NewRequest(&apiv1.HostStatusRequest{}))
 	require.NoError(t, err)
 	require.Equal(t, "transactions is restarting", status.Msg.Reason)
 	require.EqualValues(t, 42, status.Msg.Pid)
 }
 
+// Readiness and liveness are two questions: a node that waits is alive.
 func TestHealthSpeaksHTTP(t *testing.T) {
-	h := &fakeHost{why: "starting"}
-	srv := httptest.NewServer(api.HealthHandler(h))
+	h := &fakeHost{}
+	mux := http.NewServeMux()
+	mux.Handle("/readyz", api.ReadyHandler(h))
+	mux.Handle("/healthz", api.LiveHandler(h))
+	srv := httptest.NewServer(mux)
 	defer srv.Close()
 
-	get := func() (int, string) {
-		res, err := srv.Client().Get(srv.URL)
+	for _, c := range []struct {
+		why, path string
+		code      int
+		body      string
+	}{
+		{"2 of 4 validators", "/readyz", http.StatusServiceUnavailable, "not ready: no_quorum: 2 of 4 validators\n"},
+		{"2 of 4 validators", "/healthz", http.StatusOK, "alive; no_quorum: 2 of 4 validators\n"},
+		{"", "/readyz", http.StatusOK, "ready\n"},
+		{"", "/healthz", http.StatusOK, "alive; ready\n"},
+	} {
+		h.why = c.why
+		res, err := srv.Client().Get(srv.URL + c.path)
 		require.NoError(t, err)
-		defer res.Body.Close()
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
-		return res.StatusCode, string(body)
+		res.Body.Close()
+		require.Equal(t, c.code, res.StatusCode)
+		require.Equal(t, c.body, string(body))
 	}
-	code, body := get()
-	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.Equal(t, "not ready: starting\n", body)
-	h.why = ""
-	code, body = get()
-	require.Equal(t, http.StatusOK, code)
-	require.Equal(t, "ready\n", body)
+}
+
+func TestStopWantsTheToken(t *testing.T) {
+	h := &fakeHost{}
+	c := serveAdmin(t, h)
+	stop := func(token string) (*connect.Response[apiv1.StopResponse], error) {
+		req := connect.NewRequest(&apiv1.StopRequest{})
+		if token != "" {
+			req.Header().Set("Authorization", "Bearer "+token)
+		}
+		return c.Stop(t.Context(), req)
+	}
+
+	_, err := stop("")
+	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(err))
+	_, err = stop("wrong")
+	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
+	require.Zero(t, h.stops)
+
+	res, err := stop("secret")
+	require.NoError(t, err)
+	require.EqualValues(t, 42, res.Msg.Pid)
+	require.Equal(t, 1, h.stops)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/tail"
 )
 
@@ -68,7 +69,8 @@ type Core interface {
 	// Newest returns the cursor of the newest durable record.
 	Newest(ctx context.Context) (client.Cursor, error)
 
-	// Status describes the chain and the node. It returns an error while the node is not ready.
+	// Status describes the chain and the node, and says whether the node is ready. It returns an
+	// error while the engines that it asks are down. A chain that has not started is zero.
 	Status(ctx context.Context) (Status, error)
 }
 
@@ -90,6 +92,8 @@ type Status struct {
 	AppliedIndex uint64 // index of the last record applied to the state
 	History      string // in which the log writes new records
 	LogID        [16]byte
+
+	Condition consensus.Condition // whether the node is ready, and if it is not, why
 }
 
 // Logged is a record of the event log. Its data is valid only during the call that receives it.

@@ -35,9 +35,9 @@ type EventsQuery struct {
 	Once    bool     // end after the record that is the newest when the call begins; no tree events
 }
 
-// EventKinds returns the names of all kinds of events: of the records of the log, and of the events
-// of the tree.
-func EventKinds() []string { return append(chain.KindNames(), TreeKinds()...) }
+// EventKinds returns the names of all kinds of events: of the records of the log, of the events of
+// the tree, and of changes of the readiness.
+func EventKinds() []string { return append(append(chain.KindNames(), TreeKinds()...), ReadinessKind) }
 
 func (q EventsQuery) check() error {
 	if len(q.Filter) > maxFilter {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -39,8 +40,11 @@ type Host interface {
 	// ErrNotRunning.
 	Kill(ctx context.Context, k Kill) (Killed, error)
 
-	// Health reports whether the node is ready. If it is not, reason says why.
-	Health() (ready bool, reason string)
+	// Stop begins an orderly stop of the process, and does not wait for it.
+	Stop()
+
+	// Health returns whether the node is ready, and if it is not, why.
+	Health() consensus.Condition
 
 	// Status returns facts about the process.
 	Status() HostStatus

@@ -274,8 +274,9 @@ func (s *nodeService) Status(ctx context.Context,
 	return connect.NewResponse(&apiv1.StatusResponse{
 		ChainId: st.Chain.ChainID, Period: st.Chain.Period, Height: st.Chain.Height, AppHash: st.Chain.AppHash,
 		BlockTime: timestamp(st.Chain.Time), Version: st.Version, PoolSize: uint64(st.PoolSize), Profile: st.Profile,
-		Consensus: st.Consensus, Ready: true, LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
-		History: st.History, LogId: st.LogID[:],
+		Consensus: st.Consensus, Ready: st.Condition.Able(), LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
+		Readiness: ReadinessOf(st.Condition),
+		History:   st.History, LogId: st.LogID[:],
 	}), nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
@@ -26,6 +27,8 @@ import (
 
 // fakeNode is a Core whose transactions end when the test says so. A body "bad" is refused.
 type fakeNode struct {
+	condition consensus.Condition
+
 	mu      sync.Mutex
 	calls   []int // batch size of each Submit
 	ended   map[chain.TxID]*logv1.TxResult
@@ -157,7 +160,7 @@ func (f *fakeNode) Newest(context.Context) (client.Cursor, error) {
 
 func (f *fakeNode) Status(context.Context) (api.Status, error) {
 	return api.Status{Chain: chain.State{ChainID: "test", Height: 7, AppHash: []byte{1}}, PoolSize: 3,
-		Consensus: "solo"}, f.fail
+		Consensus: "solo", Condition: f.condition}, f.fail
 }
 
 func serve(t *testing.T, f *fakeNode, o api.NodeOptions) apiv1connect.NodeServiceClient {
@@ -281,13 +284,26 @@ func TestConsistentGetOrdersATransactionFirst(t *testing.T) {
 }
 
 func TestStatusSaysReady(t *testing.T) {
-	c := serve(t, newFakeNode(), api.NodeOptions{})
+	f := newFakeNode()
+	f.condition.Is(consensus.CatchingUp, "12 blocks behind")
+	f.condition.Warn(consensus.ClockBehind, "by an hour")
+	f.condition.ClockOffset = -time.Hour
+	c := serve(t, f, api.NodeOptions{})
 	res, err := c.Status(context.Background(), connect.NewRequest(&apiv1.StatusRequest{}))
 	require.NoError(t, err)
-	require.True(t, res.Msg.Ready)
+	require.False(t, res.Msg.Ready)
+	require.Equal(t, "catching_up", res.Msg.Readiness.State)
+	require.Equal(t, "12 blocks behind", res.Msg.Readiness.Reason)
+	require.Equal(t, "clock_behind", res.Msg.Readiness.Warnings[0].State)
+	require.Equal(t, -time.Hour, res.Msg.Readiness.ClockOffset.AsDuration())
 	require.Equal(t, "test", res.Msg.ChainId)
 	require.EqualValues(t, 3, res.Msg.PoolSize)
 	require.Nil(t, res.Msg.BlockTime, "no block, no time")
+
+	f.condition = consensus.Condition{State: consensus.Ready}
+	res, err = c.Status(context.Background(), connect.NewRequest(&apiv1.StatusRequest{}))
+	require.NoError(t, err)
+	require.True(t, res.Msg.Ready)
 }
 
 // I10: bad input gets a clear error that names the field and the problem.

@@ -35,13 +35,12 @@ const (
 // events of src, also for browsers.
 func AdminRoutes(h Host, src EventSource, token string, m Meter) []Route {
 	path, handler := AdminHandler(h, token, WithMeter(m))
-	health := Unread(HealthHandler(h))
 	return []Route{
 		{path, handler, Ask},
 		{apiv1connect.AdminServiceEventsProcedure, handler, Stream},
 		{"/events", Unread(EventsHandler(src, "")), Stream},
-		{"/healthz", health, Plain},
-		{"/readyz", health, Plain},
+		{"/healthz", Unread(LiveHandler(h)), Plain},
+		{"/readyz", Unread(ReadyHandler(h)), Plain},
 	}
 }
 

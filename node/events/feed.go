@@ -3,24 +3,24 @@ package events
 import (
 	"sync"
 
-	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/engines"
 )
 
-// feed is a ring of the newest events of the tree. Any number of readers read it, each from its own
+// feed is a ring of the newest live events: those of the tree, and changes of readiness. Any number of readers read it, each from its own
 // place. Adding an event costs the same however many readers there are.
 type feed struct {
 	mu   sync.Mutex
-	ring []supervisor.Event
+	ring []engines.Event
 	next uint64        // number of events so far
 	news chan struct{} // closed and replaced at each event
 }
 
 func newFeed(size int) *feed {
-	return &feed{ring: make([]supervisor.Event, size), news: make(chan struct{})}
+	return &feed{ring: make([]engines.Event, size), news: make(chan struct{})}
 }
 
-// Observe adds an event; the feed is a supervisor.Observer. It never waits.
-func (f *feed) Observe(e supervisor.Event) {
+// add adds an event. It never waits.
+func (f *feed) add(e engines.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ring[f.next%uint64(len(f.ring))] = e
@@ -46,7 +46,7 @@ func (f *feed) changed() <-chan struct{} {
 // read appends the events that begin at place from to batch, until batch is at its capacity, and
 // returns batch and the place after its last event. missed is the number of events that the ring
 // had overwritten before they were read.
-func (f *feed) read(from uint64, batch []supervisor.Event) (_ []supervisor.Event, missed, next uint64) {
+func (f *feed) read(from uint64, batch []engines.Event) (_ []engines.Event, missed, next uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 

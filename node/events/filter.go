@@ -10,13 +10,13 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/pubsub"
-	"github.com/coppice-go/coppice/supervisor"
 )
 
 // Types of events, the values of the filter "type".
 const (
-	TypeRecord = "record"
-	TypeTree   = "tree"
+	TypeRecord    = "record"
+	TypeTree      = "tree"
+	TypeReadiness = "readiness"
 )
 
 // Filters returns the filter language of events, over the events of the bus. See docs/events.md.
@@ -29,7 +29,7 @@ func Filters() *pubsub.Table[engines.Event] {
 }
 
 var (
-	filterType  = anyOf{"type", []string{TypeRecord, TypeTree}, typeOf}
+	filterType  = anyOf{"type", []string{TypeRecord, TypeTree, TypeReadiness}, typeOf}
 	filterKind  = anyOf{"kind", api.EventKinds(), kindOf}
 	filterClass = anyOf{"class", []string{"normal", "shutdown", "abnormal"}, classOf}
 
@@ -42,18 +42,27 @@ var (
 	})}
 
 	filterReason = pubsub.Where("reason", func(e engines.Event, value string) bool {
-		t, ok := e.(engines.TreeChanged)
-		if !ok {
+		reason := ""
+
+		switch e := e.(type) {
+		case engines.TreeChanged:
+			_, reason = api.Reason(e.Event)
+		case engines.ReadinessChanged:
+			reason = e.State + ": " + e.Reason
+		default:
 			return false
 		}
-		_, reason := api.Reason(t.Event)
+
 		return strings.Contains(strings.ToLower(reason), strings.ToLower(value))
 	})
 )
 
 func typeOf(e engines.Event) string {
-	if _, ok := e.(engines.RecordLogged); ok {
+	switch e.(type) {
+	case engines.RecordLogged:
 		return TypeRecord
+	case engines.ReadinessChanged:
+		return TypeReadiness
 	}
 	return TypeTree
 }
@@ -64,6 +73,8 @@ func kindOf(e engines.Event) string {
 		return chain.KindName(e.Kind)
 	case engines.TreeChanged:
 		return api.TreeKind(e.Event)
+	case engines.ReadinessChanged:
+		return api.ReadinessKind
 	}
 	return ""
 }
@@ -166,9 +177,4 @@ func matching(filter pubsub.Chain[engines.Event]) (kinds []eventlog.Kind) {
 		}
 	}
 	return kinds
-}
-
-// matchTree reports whether the chain matches an event of the tree.
-func matchTree(chain pubsub.Chain[engines.Event], e supervisor.Event) bool {
-	return chain.Match(engines.TreeChanged{Event: e})
 }

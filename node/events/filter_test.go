@@ -77,7 +77,7 @@ func TestBadFiltersAreNamed(t *testing.T) {
 		"kind=BlockCommitted,class": `at byte 20`,
 		"kind=Nonsense":             `filter "kind" does not take "Nonsense": want one of ChainStarted, TxLaunched`,
 		"kind=Killed|":              `does not take "Killed|"`,
-		"type=both":                 `want one of record, tree, or several with | between them`,
+		"type=both":                 `want one of record, tree, readiness, or several with | between them`,
 		`path=""`:                   `want a path such as coppice/node`,
 		"path=/coppice":             `want ids joined by single slashes`,
 		"path=a//b":                 `want ids joined by single slashes`,
@@ -126,12 +126,14 @@ func TestEveryEventOfATreeHasItsKind(t *testing.T) {
 	require.ElementsMatch(t, all, api.TreeKinds())
 }
 
+func seq(e engines.Event) uint64 { return e.(engines.TreeChanged).Event.Head().Seq }
+
 // Memory is limited: a reader that does not read loses the oldest events, and learns how many.
 func TestTheFeedIsBounded(t *testing.T) {
 	f := newFeed(4)
 	put := func(n int) {
 		for range n {
-			f.Observe(supervisor.Reloaded{Header: supervisor.Header{Seq: f.next + 1}})
+			f.add(engines.TreeChanged{Event: supervisor.Reloaded{Header: supervisor.Header{Seq: f.next + 1}}})
 		}
 	}
 	put(2)
@@ -139,17 +141,17 @@ func TestTheFeedIsBounded(t *testing.T) {
 	changed := f.changed()
 	put(1)
 	<-changed
-	batch, missed, place := f.read(place, make([]supervisor.Event, 0, 8))
+	batch, missed, place := f.read(place, make([]engines.Event, 0, 8))
 	require.Zero(t, missed)
 	require.Len(t, batch, 1)
-	require.EqualValues(t, 3, batch[0].Head().Seq)
+	require.EqualValues(t, 3, seq(batch[0]))
 	put(7)
-	batch, missed, place = f.read(place, make([]supervisor.Event, 0, 3))
+	batch, missed, place = f.read(place, make([]engines.Event, 0, 3))
 	require.EqualValues(t, 3, missed)
 	require.Len(t, batch, 3, "as many as there is room for")
-	require.EqualValues(t, 7, batch[0].Head().Seq)
+	require.EqualValues(t, 7, seq(batch[0]))
 	batch, missed, _ = f.read(place, batch[:0])
 	require.Zero(t, missed)
 	require.Len(t, batch, 1)
-	require.EqualValues(t, 10, batch[0].Head().Seq)
+	require.EqualValues(t, 10, seq(batch[0]))
 }

@@ -30,7 +30,7 @@ type Options struct {
 	// History returns the history of the log, once it was opened; nil: cursors have none.
 	History func() *history.History
 
-	Backlog   int           // how many of the tree's newest events are kept for slow readers; 4,096
+	Backlog   int           // how many of the newest live events are kept for slow readers; 4,096
 	Streams   int           // how many streams may be open at once; 1,024
 	Heartbeat time.Duration // how often a quiet stream sends its cursor; 15 s
 }
@@ -61,7 +61,10 @@ func New(o Options) *Source {
 }
 
 // Observe receives an event of the tree. It never waits.
-func (s *Source) Observe(e supervisor.Event) { s.feed.Observe(e) }
+func (s *Source) Observe(e supervisor.Event) { s.feed.add(engines.TreeChanged{Event: e}) }
+
+// Changed receives a change of the node's readiness. It never waits.
+func (s *Source) Changed(e engines.ReadinessChanged) { s.feed.add(e) }
 
 // Open returns the number of open streams.
 func (s *Source) Open() int { return int(s.open.Load()) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/node/api"
@@ -11,8 +12,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// treeBatch is the number of tree events that are read at once.
-const treeBatch = 64
+// liveBatch is the number of live events that are read at once.
+const liveBatch = 64
 
 // enter opens the log at the stream's cursor. For a stream that begins now, it sets the cursor to
 // the newest record. A stream whose filter matches no record needs no log.
@@ -66,12 +67,12 @@ func (s *stream) follow(ctx context.Context, place uint64) error {
 	return context.Cause(ctx)
 }
 
-// pump sends events of the tree, and the cursor at each heartbeat.
+// pump sends live events, and the cursor at each heartbeat.
 func (s *stream) pump(ctx context.Context, place uint64) error {
 	beat := time.NewTicker(s.source.Heartbeat)
 	defer beat.Stop()
 
-	batch := make([]supervisor.Event, 0, treeBatch)
+	batch := make([]engines.Event, 0, liveBatch)
 
 	for {
 		changed := s.source.feed.changed()
@@ -81,7 +82,7 @@ func (s *stream) pump(ctx context.Context, place uint64) error {
 			if missed == 0 && len(batch) == 0 {
 				break
 			}
-			if err := s.sendTree(batch, missed); err != nil {
+			if err := s.sendLive(batch, missed); err != nil {
 				return err
 			}
 		}
@@ -98,7 +99,7 @@ func (s *stream) pump(ctx context.Context, place uint64) error {
 	}
 }
 
-func (s *stream) sendTree(batch []supervisor.Event, missed uint64) error {
+func (s *stream) sendLive(batch []engines.Event, missed uint64) error {
 	dropped := func(n uint64) error {
 		return s.emit(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Dropped{Dropped: &apiv1.Dropped{Count: n}}})
 	}
@@ -111,10 +112,20 @@ func (s *stream) sendTree(batch []supervisor.Event, missed uint64) error {
 
 	for _, e := range batch {
 		var err error
-		if lost, ok := e.(supervisor.EventsDropped); ok { // the feed itself was too slow for the tree
-			err = dropped(lost.Count)
-		} else if matchTree(s.chain, e) {
-			err = s.emit(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Tree{Tree: api.TreeEventOf(e)}})
+
+		switch e := e.(type) {
+		case engines.TreeChanged:
+			if lost, ok := e.Event.(supervisor.EventsDropped); ok { // the feed itself was too slow for the tree
+				err = dropped(lost.Count)
+			} else if s.chain.Match(e) {
+				err = s.emit(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Tree{Tree: api.TreeEventOf(e.Event)}})
+			}
+
+		case engines.ReadinessChanged:
+			if s.chain.Match(e) {
+				err = s.emit(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Readiness{
+					Readiness: api.ReadinessEventOf(e)}})
+			}
 		}
 
 		if err != nil {

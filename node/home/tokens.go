@@ -36,6 +36,10 @@ func ReadToken(path string) (string, error) {
 	if len(token) < 20 {
 		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
 	}
+	if i := strings.IndexFunc(token, func(r rune) bool { return r < '!' || r > '~' }); i >= 0 {
+		return "", fmt.Errorf("%w: %s: byte %d is no visible ASCII character, and no client can send such a token",
+			exit.ErrConfig, path, i+1)
+	}
 
 	return token, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -21,10 +22,12 @@ type View struct {
 	Plan    plan.Place
 	Profile plan.Profile
 	Down    func() string // the reason why the node does not serve; empty if it does
-	Version string        // of the program
+	Ready   func() consensus.Condition
+	Version string // of the program
 	Started time.Time
 	Home    string
 	News    api.EventSource
+	End     func() // begins an orderly stop of the process
 }
 
 // Tree returns a snapshot of the tree. Paths leave out the id of the root.
@@ -46,11 +49,8 @@ func (h View) Spec() *apiv1.SpecResponse {
 	return &apiv1.SpecResponse{Root: api.PlanOf(h.Plan), Profile: string(h.Profile), Text: h.Plan.String()}
 }
 
-// Health reports whether the node serves, and returns the reason if it does not.
-func (h View) Health() (bool, string) {
-	why := h.Down()
-	return why == "", why
-}
+// Health returns whether the node is ready, and if it is not, why.
+func (h View) Health() consensus.Condition { return h.Ready() }
 
 // Status returns facts about the process, whether or not the node serves.
 func (h View) Status() api.HostStatus {
@@ -62,14 +62,23 @@ func (h View) Status() api.HostStatus {
 	}
 }
 
+// Stop begins an orderly stop of the process.
+func (h View) Stop() { h.End() }
+
 // Events streams the events that q selects: see api.EventSource.
 func (h View) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
 	return h.News.Events(ctx, q, send)
 }
 
 // Down names the first place of the tree that does not run, and why. It returns "" if every place
-// runs.
-func Down(t supervisor.Tree) string {
+// runs. Places at or below a path of except do not count.
+func Down(t supervisor.Tree, except ...string) string {
+	for _, path := range except {
+		if t.Path == path {
+			return ""
+		}
+	}
+
 	if t.State != supervisor.Running {
 		why := fmt.Sprintf("%s is %v", t.Path, t.State)
 		if t.LastExit != nil {
@@ -78,7 +87,7 @@ func Down(t supervisor.Tree) string {
 
 		for _, c := range t.Children { // the child that it waits for says more
 			if c.State == supervisor.Starting || c.State == supervisor.Restarting {
-				return Down(c)
+				return Down(c, except...)
 			}
 		}
 
@@ -90,7 +99,7 @@ func Down(t supervisor.Tree) string {
 	}
 
 	for _, c := range t.Children {
-		if why := Down(c); why != "" {
+		if why := Down(c, except...); why != "" {
 			return why
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -27,6 +28,7 @@ import (
 type Sources struct {
 	Version string // of the program
 	Up      func() bool
+	Ready   func() consensus.Condition
 	Streams func() int // number of open streams of events
 	Tree    func() treemetrics.Snapshot
 	Engines func() []router.Entry

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -45,6 +46,13 @@ func full() Sources {
 	tree.Observe(supervisor.RestartScheduled{Header: at("coppice")})
 	return Sources{
 		Version: "v1", Up: func() bool { return true }, Streams: func() int { return 2 },
+		Ready: func() (c consensus.Condition) {
+			c.Is(consensus.NoQuorum, "2 of 4 validators")
+			c.Warn(consensus.ClockBehind, "by an hour")
+			c.Figures = consensus.Figures{PeersConnected: 1, PeersConfigured: 3, PowerPresent: 20, PowerTotal: 40,
+				Signing: consensus.Signs, Evidence: 1, ClockOffset: -time.Hour}
+			return c
+		},
 		Tree: func() treemetrics.Snapshot {
 			return tree.Snapshot(supervisor.Tree{ID: "host", Kind: supervisor.SupervisorKind, State: supervisor.Running,
 				Intensity: supervisor.Intensity{Max: 4, Period: time.Second}, InWindow: 1,

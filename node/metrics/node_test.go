@@ -45,7 +45,8 @@ func TestANodeTellsItsFigures(t *testing.T) {
 	text := "\n" + string(body)
 
 	for _, line := range []string{
-		`coppice_up 1`, `coppice_scrape_answered{part="eventlog"} 1`, `coppice_scrape_answered{part="pool"} 1`,
+		`coppice_up 1`, `coppice_ready 1`, `coppice_readiness_state{state="ready"} 1`,
+		`coppice_readiness_state{state="no_quorum"} 0`, `coppice_scrape_answered{part="eventlog"} 1`, `coppice_scrape_answered{part="pool"} 1`,
 		`coppice_scrape_answered{part="storage"} 1`,
 		`coppice_eventlog_records_total{kind="TxLaunched"} 3`, `coppice_block_height 3`,
 		`coppice_block_transactions_sum 3`,

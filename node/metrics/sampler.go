@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -26,7 +27,26 @@ var sampled = []struct {
 	labels     []string
 }{
 	{"coppice_build_info", "Always 1; the labels name the program's version.", []string{"version", "go_version"}},
-	{"coppice_up", "1 while the whole node is running, like /readyz.", nil},
+	{"coppice_up", "1 while the whole tree is running, whether or not the node is ready.", nil},
+
+	{"coppice_ready", "1 while the node is ready, like /readyz.", nil},
+	{"coppice_readiness_state", "1 for the state that the node is in, 0 for the others.", []string{"state"}},
+	{"coppice_readiness_warning", "1 for a state that the node warns of, although it does not decide whether " +
+		"the node is ready.", []string{"state"}},
+	{"coppice_readiness_state_age_seconds", "Time since the node entered its state.", nil},
+	{"coppice_peers_connected", "Peers that the consensus is connected to.", nil},
+	{"coppice_peers_configured", "Peers that the consensus always tries to reach.", nil},
+	{"coppice_peers_height", "The highest height that a peer has committed; 0 if it is not known.", nil},
+	{"coppice_consensus_height", "Height of the last committed block, as the consensus knows it.", nil},
+	{"coppice_catching_up", "1 while the consensus fetches blocks or a snapshot from peers.", nil},
+	{"coppice_voting_power_present", "Voting power of the validators that were heard from.", nil},
+	{"coppice_voting_power", "Voting power of all validators.", nil},
+	{"coppice_validator_signing", "1 while this validator signs blocks, 0 while it is one and does not; absent if " +
+		"the node is no validator.", nil},
+	{"coppice_validator_evidence", "Proofs of misbehaviour of this validator in blocks since the process started.",
+		nil},
+	{"coppice_clock_offset_seconds", "This node's clock minus the validators' clocks, by their votes for the last " +
+		"block; 0 if it is not known.", nil},
 	{"coppice_scrape_answered", "1 if this part of the node answered the scrape in time; its figures are " +
 		"missing otherwise.", []string{"part"}},
 	{"coppice_event_streams", "Open streams of events.", nil},
@@ -134,6 +154,7 @@ func (c *sampler) Collect(to chan<- prometheus.Metric) {
 	s := sample{c, to}
 	s.gauge("coppice_build_info", 1, c.Version, runtime.Version())
 	s.gauge("coppice_up", truth(c.Up()))
+	s.readiness(c.Ready())
 	s.gauge("coppice_event_streams", float64(c.Streams()))
 	s.tree()
 	s.engines()
@@ -143,6 +164,33 @@ func (c *sampler) Collect(to chan<- prometheus.Metric) {
 
 	s.storage(ctx)
 	s.pool(ctx)
+}
+
+func (s sample) readiness(c consensus.Condition) {
+	warned := make(map[consensus.Readiness]bool)
+	for _, w := range c.Warnings {
+		warned[w.State] = true
+	}
+
+	for _, state := range consensus.ReadinessStates() {
+		s.gauge("coppice_readiness_state", truth(c.State == state), string(state))
+		s.gauge("coppice_readiness_warning", truth(warned[state]), string(state))
+	}
+
+	s.gauge("coppice_ready", truth(c.Able()))
+	s.gauge("coppice_readiness_state_age_seconds", time.Since(c.Since).Seconds())
+	s.gauge("coppice_peers_connected", float64(c.PeersConnected))
+	s.gauge("coppice_peers_configured", float64(c.PeersConfigured))
+	s.gauge("coppice_peers_height", float64(c.PeersHeight))
+	s.gauge("coppice_consensus_height", float64(c.Height))
+	s.gauge("coppice_catching_up", truth(c.CatchingUp))
+	s.gauge("coppice_voting_power_present", float64(c.PowerPresent))
+	s.gauge("coppice_voting_power", float64(c.PowerTotal))
+	if c.Signing != consensus.NotSigning {
+		s.gauge("coppice_validator_signing", truth(c.Signing == consensus.Signs))
+	}
+	s.gauge("coppice_validator_evidence", float64(c.Evidence))
+	s.gauge("coppice_clock_offset_seconds", c.ClockOffset.Seconds())
 }
 
 func (s sample) tree() {

@@ -30,6 +30,9 @@ func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Inf
 	if err := home.TraitsOf(dir).NoBackup; err != nil {
 		return backup.Info{}, err
 	}
+	if err := checkFiles(dir, false); err != nil {
+		return backup.Info{}, err
+	}
 
 	info, err := h.backup(ctx, dest, o)
 	return info, exit.Classify(err)
@@ -45,6 +48,10 @@ func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options)
 	}
 	if err != nil {
 		return info, err
+	}
+
+	if o.Prove == nil {
+		o.Prove = Rehearse
 	}
 
 	w, err := backup.NewWriter(dest, o)

@@ -65,6 +65,10 @@ func Salvage(ctx context.Context, dir, dest string, o backup.Options) (backup.In
 // salvageBackup makes the backup (see Salvage).
 func (h *StoppedHome) salvageBackup(ctx context.Context, dest string, o backup.Options) (info backup.Info, lost Lost,
 	err error) {
+	if o.Prove == nil {
+		o.Prove = Rehearse
+	}
+
 	w, err := backup.NewWriter(dest, o)
 	if err != nil {
 		return info, lost, err

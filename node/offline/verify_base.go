@@ -94,7 +94,7 @@ func (r *verification) beginReplay(ctx context.Context, log *eventlog.Log) error
 // beginWith copies a snapshot to the state that replay works on, so that replay continues from it.
 func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in snapshots.Installing) error {
 	in.State = r.Disk.PathJoin(r.scratch, "state")
-	in.Progress = func(done, total uint64) { r.Progress("snapshot", done, total) }
+	in.Verified = true // by readSnapshots
 	if _, err := r.snapshots().Install(ctx, m.ID, in); err != nil {
 		return err
 	}
@@ -180,6 +180,20 @@ func (r *verification) sameGenesis(m proto.Message) error {
 		return nil
 	}
 
+	return r.genesisIs(chainID, params)
+}
+
+// stateGenesis returns an error if the home's genesis differs from the one that the state was
+// started with.
+func (r *verification) stateGenesis(s chain.State) error {
+	if !s.Started() {
+		return nil
+	}
+	return r.genesisIs(s.ChainID, s.Params)
+}
+
+// genesisIs returns an error if the home's genesis is of another chain, or has other limits.
+func (r *verification) genesisIs(chainID string, params *logv1.Params) error {
 	_, g, err := home.ReadGenesisFile(filepath.Join(r.home, chain.GenesisFile))
 	switch {
 	case err != nil:

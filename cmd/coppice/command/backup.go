@@ -56,12 +56,8 @@ The admin token is left out. A home with CometBFT is refused.`,
 					salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.Cut, lost.Settled}), unsettled(lost))
 			}
 
-			records := "no records after it"
-			if info.First <= info.Last {
-				records = fmt.Sprintf("records %d to %d", info.First, info.Last)
-			}
-			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s, verified\n",
-				info.ChainID, info.Height, info.AppHash, info.Snapshot, records)
+			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s after it, verified\n",
+				info.ChainID, info.Height, info.AppHash, info.Snapshot, recordRange(info.First, info.Last))
 			if err != nil || !salvage {
 				return err
 			}

@@ -38,10 +38,10 @@ func (a *app) eventsCommand() *cobra.Command {
 		Use:   "events",
 		Short: "Print the records of the event log and, live, the events of the tree",
 		Long: `Events prints the records of the running node's event log, from the oldest to the newest, and ends.
-With --follow it begins now, or after --after, and prints records and events of the supervision tree
-as they come, until it is interrupted. It goes on while the node, or its process, is down. It misses
-no record and prints none twice. Events of the tree are in no log: those that happen while nobody
-follows are not printed.
+With --follow it begins now, or after --after, and prints records, events of the supervision tree and
+changes of the readiness as they come, until it is interrupted. It goes on while the node, or its
+process, is down. It misses no record and prints none twice. Events of the tree are in no log: those
+that happen while nobody follows are not printed.
 
 Each record has a cursor, which is its index in the log. --after CURSOR begins with the next record.
 With --json, each event also has the history in which the record was written. --after HISTORY:INDEX
@@ -50,7 +50,8 @@ to which record both are the same.
 
 A filter is a list of terms, separated by commas, that must all match. A term may have several
 values, separated by |:
-  type=record|tree      records of the log, or events of the tree
+  type=record|tree|readiness
+                        records of the log, events of the tree, or changes of the readiness
   kind=KIND             ` + wrapWords(api.EventKinds(), 24, 100) + `
   path=PATH             events of the tree at or below this path
   class=CLASS           ends in the tree that are normal, shutdown or abnormal
@@ -82,6 +83,7 @@ values, separated by |:
 	f.StringVar(&o.after, "after", "0",
 		"begin after the record with this index, or HISTORY:INDEX; 0 begins with the oldest that is kept")
 	f.StringSliceVar(&o.kinds, "kinds", nil, "print only records and events of these kinds")
+	completeList(cmd, "kinds", api.EventKinds())
 	f.Uint64Var(&o.limit, "limit", 0, "end after this many events; 0 is no limit")
 
 	return cmd
@@ -186,6 +188,12 @@ func printEvent(w io.Writer, p paint, e client.Event) error {
 		}
 		if class := e.Tree.Class.String(); strings.HasSuffix(class, "ABNORMAL") || e.Tree.Kind == "GaveUp" {
 			text = p.bad(text)
+		}
+
+	case e.Ready != nil:
+		head, kind, text = e.Ready.Since.AsTime().Local().Format("15:04:05.000"), "ReadinessChanged", e.Ready.State
+		if e.Ready.Reason != "" {
+			text = p.bad(oneLine(e.Ready.State+": "+e.Ready.Reason, 400))
 		}
 
 	default:

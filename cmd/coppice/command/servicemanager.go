@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/sdnotify"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/progress"
@@ -60,26 +61,28 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 		beat = t.C
 	}
 
-	ready, stops, told := false, false, ""
+	up, stops, told := false, false, ""
 
 	for {
-		why := s.node.Down()
-		switch {
-		case stops:
-			why = "stopping: " + why
-		case why == "" && !ready:
-			ready = true
+		// A node that waits, for its peers for example, has started: the manager must not end it
+		// because that takes long. The status says what it waits for.
+		c := s.node.Condition()
+
+		switch begun := s.node.Up(); {
+		case up || stops || !begun:
+		case c.State == consensus.Starting: // only the consensus is on its way
+			s.tell(s.manager.Extend(extension))
+		default:
+			up = true
 			s.tell(s.manager.Ready())
-			fallthrough
-		case why == "":
-			why = "ready"
 		}
 
+		why := c.String()
+		if stops {
+			why = "stopping: " + s.node.Down()
+		}
 		if why != told {
 			s.tell(s.manager.Status(why))
-			if why == "ready" {
-				s.log.Info("ready: all of the tree runs")
-			}
 			told = why
 		}
 
@@ -89,21 +92,22 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 
 		case <-stopping:
 			stopping, stops = nil, true
+			s.log.Info("stopping in order")
 			s.tell(s.manager.Stopping())
 		case <-s.changed:
 		case <-look.C:
 		case <-beat:
-			s.beat(ctx, ready && !stops)
+			s.beat(ctx, up && !stops)
 
 		case <-s.hangup:
-			s.reload(ready)
+			s.reload(up)
 		}
 	}
 }
 
 // beat sends a sign of life to the watchdog of the service manager. If ask is set, it first asks
 // the node for a sign of life, and sends nothing if the node does not answer. report does not set
-// ask before the node is ready, or while it stops. The node may be too busy to answer then, and the
+// ask before the node is up, or while it stops. The node may be too busy to answer then, and the
 // manager has other timeouts for these times.
 func (s *service) beat(ctx context.Context, ask bool) {
 	if ask {
@@ -124,11 +128,11 @@ func (s *service) progress(p progress.Step) {
 	s.tell(s.manager.Status(p.String()))
 }
 
-// extension is how much more time each call of progress asks for.
+// extension is how much more time a start asks for at once.
 const extension = 30 * time.Second
 
 // reload reads the configuration again. If it is not valid, nothing changes.
-func (s *service) reload(ready bool) {
+func (s *service) reload(up bool) {
 	s.tell(s.manager.Reloading())
 	now, err := s.resolve()
 	if err == nil {
@@ -140,7 +144,7 @@ func (s *service) reload(ready bool) {
 		s.apply(now)
 	}
 
-	if ready {
+	if up {
 		s.tell(s.manager.Ready())
 	}
 }

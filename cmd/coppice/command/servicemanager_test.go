@@ -157,7 +157,7 @@ func (m *manager) gets(want string) string {
 func TestTheServiceManagerIsTold(t *testing.T) {
 	p, m := newProcess(t), newManager(t)
 	p.start([]string{"NOTIFY_SOCKET=" + m.name, "WATCHDOG_USEC=300000", "WATCHDOG_PID="}, "--log-level", "warn")
-	m.gets("STATUS=coppice")
+	m.gets("STATUS=starting: ")
 	m.gets("READY=1")
 	require.NotContains(t, m.seen[:len(m.seen)-1], "READY=1")
 	p.run("status") // succeeds only if the node is ready
@@ -171,7 +171,7 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 	m.gets("READY=1")
 
 	p.run("kill", "coppice/node/router")
-	m.gets("STATUS=coppice/node")
+	m.gets("STATUS=down: coppice/node")
 	m.gets("STATUS=ready")
 
 	p.signal(syscall.SIGTERM)
@@ -208,7 +208,7 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 	}
 	p.start(nil, "--log-format", "json", "--set", "pool.max_eager=100")
 	p.says(`"msg":"listening"`)
-	p.says("ready: all of the tree runs")
+	p.says(`"msg":"ready"`)
 
 	write("[pool]\nmax_txs = 77\nmax_eager = 200\n[diagnostics]\nlevel = \"debug\"\n")
 	p.signal(syscall.SIGHUP)

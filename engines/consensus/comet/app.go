@@ -43,6 +43,9 @@ type app struct {
 	synced  atomic.Int64 // when a part of a snapshot last arrived, in Unix nanoseconds
 	follows atomic.Bool  // a block has arrived
 
+	validator []byte        // address of the home's key; nil if a remote signer has it
+	evidence  atomic.Uint64 // proofs of misbehaviour against it
+
 	agreeing atomic.Bool // the running process has asked for a proposal, or for a judgement of one
 }
 
@@ -225,6 +228,7 @@ func (a *app) finalizeBlock(ctx context.Context,
 	defer a.working()()
 
 	a.follows.Store(true)
+	a.alarm(req.Height, req.Misbehavior)
 
 	s, err := a.known(ctx)
 	if err != nil {

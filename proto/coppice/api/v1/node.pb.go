@@ -814,12 +814,13 @@ type StatusResponse struct {
 	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`                    // of the node's program
 	PoolSize      uint64                 `protobuf:"varint,7,opt,name=pool_size,json=poolSize,proto3" json:"pool_size,omitempty"` // accepted transactions without a result
 	Profile       string                 `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
-	Consensus     string                 `protobuf:"bytes,9,opt,name=consensus,proto3" json:"consensus,omitempty"` // "solo", "cometbft"
-	Ready         bool                   `protobuf:"varint,10,opt,name=ready,proto3" json:"ready,omitempty"`
+	Consensus     string                 `protobuf:"bytes,9,opt,name=consensus,proto3" json:"consensus,omitempty"`                             // "solo", "cometbft"
+	Ready         bool                   `protobuf:"varint,10,opt,name=ready,proto3" json:"ready,omitempty"`                                   // the node takes transactions and sees them committed
 	LogIndex      uint64                 `protobuf:"varint,11,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"`             // of the last durable record of the event log
 	AppliedIndex  uint64                 `protobuf:"varint,12,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"` // of the last record applied to the state
 	History       string                 `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"`                                // in which new records are written; another one after each start
 	LogId         []byte                 `protobuf:"bytes,81,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`                       // of the event log, 16 bytes; another one after a restore, salvage or import
+	Readiness     *Readiness             `protobuf:"bytes,40,opt,name=readiness,proto3" json:"readiness,omitempty"`                            // ready, and why not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -948,6 +949,13 @@ func (x *StatusResponse) GetHistory() string {
 func (x *StatusResponse) GetLogId() []byte {
 	if x != nil {
 		return x.LogId
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetReadiness() *Readiness {
+	if x != nil {
+		return x.Readiness
 	}
 	return nil
 }
@@ -1099,7 +1107,7 @@ var File_coppice_api_v1_node_proto protoreflect.FileDescriptor
 
 const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x19coppice/api/v1/node.proto\x12\x0ecoppice.api.v1\x1a\x18coppice/log/v1/log.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x01\n" +
+	"\x19coppice/api/v1/node.proto\x12\x0ecoppice.api.v1\x1a\x1ecoppice/api/v1/readiness.proto\x1a\x18coppice/log/v1/log.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x01\n" +
 	"\rSubmitRequest\x12\x10\n" +
 	"\x03txs\x18\x01 \x03(\fR\x03txs\x12(\n" +
 	"\x04wait\x18\x02 \x01(\x0e2\x14.coppice.api.v1.WaitR\x04wait\x123\n" +
@@ -1139,7 +1147,7 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\x05Value\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"\x0f\n" +
-	"\rStatusRequest\"\xa9\x03\n" +
+	"\rStatusRequest\"\xe2\x03\n" +
 	"\x0eStatusResponse\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1156,7 +1164,8 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\tlog_index\x18\v \x01(\x04R\blogIndex\x12#\n" +
 	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex\x12\x18\n" +
 	"\ahistory\x18P \x01(\tR\ahistory\x12\x15\n" +
-	"\x06log_id\x18Q \x01(\fR\x05logId\"p\n" +
+	"\x06log_id\x18Q \x01(\fR\x05logId\x127\n" +
+	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessR\treadiness\"p\n" +
 	"\rFollowRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x19\n" +
 	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x14\n" +
@@ -1222,6 +1231,7 @@ var file_coppice_api_v1_node_proto_goTypes = []any{
 	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
 	(*v1.TxResult)(nil),           // 18: coppice.log.v1.TxResult
 	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*Readiness)(nil),             // 20: coppice.api.v1.Readiness
 }
 var file_coppice_api_v1_node_proto_depIdxs = []int32{
 	0,  // 0: coppice.api.v1.SubmitRequest.wait:type_name -> coppice.api.v1.Wait
@@ -1237,21 +1247,22 @@ var file_coppice_api_v1_node_proto_depIdxs = []int32{
 	4,  // 10: coppice.api.v1.GetTxResponse.outcome:type_name -> coppice.api.v1.TxOutcome
 	12, // 11: coppice.api.v1.GetResponse.values:type_name -> coppice.api.v1.Value
 	19, // 12: coppice.api.v1.StatusResponse.block_time:type_name -> google.protobuf.Timestamp
-	2,  // 13: coppice.api.v1.NodeService.Submit:input_type -> coppice.api.v1.SubmitRequest
-	8,  // 14: coppice.api.v1.NodeService.GetTx:input_type -> coppice.api.v1.GetTxRequest
-	10, // 15: coppice.api.v1.NodeService.Get:input_type -> coppice.api.v1.GetRequest
-	13, // 16: coppice.api.v1.NodeService.Status:input_type -> coppice.api.v1.StatusRequest
-	15, // 17: coppice.api.v1.NodeService.Follow:input_type -> coppice.api.v1.FollowRequest
-	3,  // 18: coppice.api.v1.NodeService.Submit:output_type -> coppice.api.v1.SubmitResponse
-	9,  // 19: coppice.api.v1.NodeService.GetTx:output_type -> coppice.api.v1.GetTxResponse
-	11, // 20: coppice.api.v1.NodeService.Get:output_type -> coppice.api.v1.GetResponse
-	14, // 21: coppice.api.v1.NodeService.Status:output_type -> coppice.api.v1.StatusResponse
-	16, // 22: coppice.api.v1.NodeService.Follow:output_type -> coppice.api.v1.FollowResponse
-	18, // [18:23] is the sub-list for method output_type
-	13, // [13:18] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	20, // 13: coppice.api.v1.StatusResponse.readiness:type_name -> coppice.api.v1.Readiness
+	2,  // 14: coppice.api.v1.NodeService.Submit:input_type -> coppice.api.v1.SubmitRequest
+	8,  // 15: coppice.api.v1.NodeService.GetTx:input_type -> coppice.api.v1.GetTxRequest
+	10, // 16: coppice.api.v1.NodeService.Get:input_type -> coppice.api.v1.GetRequest
+	13, // 17: coppice.api.v1.NodeService.Status:input_type -> coppice.api.v1.StatusRequest
+	15, // 18: coppice.api.v1.NodeService.Follow:input_type -> coppice.api.v1.FollowRequest
+	3,  // 19: coppice.api.v1.NodeService.Submit:output_type -> coppice.api.v1.SubmitResponse
+	9,  // 20: coppice.api.v1.NodeService.GetTx:output_type -> coppice.api.v1.GetTxResponse
+	11, // 21: coppice.api.v1.NodeService.Get:output_type -> coppice.api.v1.GetResponse
+	14, // 22: coppice.api.v1.NodeService.Status:output_type -> coppice.api.v1.StatusResponse
+	16, // 23: coppice.api.v1.NodeService.Follow:output_type -> coppice.api.v1.FollowResponse
+	19, // [19:24] is the sub-list for method output_type
+	14, // [14:19] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_coppice_api_v1_node_proto_init() }
@@ -1259,6 +1270,7 @@ func file_coppice_api_v1_node_proto_init() {
 	if File_coppice_api_v1_node_proto != nil {
 		return
 	}
+	file_coppice_api_v1_readiness_proto_init()
 	file_coppice_api_v1_node_proto_msgTypes[2].OneofWrappers = []any{
 		(*TxOutcome_Accepted)(nil),
 		(*TxOutcome_Result)(nil),

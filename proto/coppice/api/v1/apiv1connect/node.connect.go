@@ -60,7 +60,8 @@ type NodeServiceClient interface {
 	GetTx(context.Context, *connect.Request[v1.GetTxRequest]) (*connect.Response[v1.GetTxResponse], error)
 	// Get reads all of the keys at one height.
 	Get(context.Context, *connect.Request[v1.GetRequest]) (*connect.Response[v1.GetResponse], error)
-	// Status returns the position of the chain. An answer means that the node is ready.
+	// Status returns the position of the chain, and whether the node is ready. A chain that has not
+	// started has no chain_id and no block. An answer does not mean that the node is ready: see ready.
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
 	// Follow streams the records of the event log, in order, as they become durable. A client that
 	// is cut off asks again with the index of the last record that it has seen; it misses no record
@@ -161,7 +162,8 @@ type NodeServiceHandler interface {
 	GetTx(context.Context, *connect.Request[v1.GetTxRequest]) (*connect.Response[v1.GetTxResponse], error)
 	// Get reads all of the keys at one height.
 	Get(context.Context, *connect.Request[v1.GetRequest]) (*connect.Response[v1.GetResponse], error)
-	// Status returns the position of the chain. An answer means that the node is ready.
+	// Status returns the position of the chain, and whether the node is ready. A chain that has not
+	// started has no chain_id and no block. An answer does not mean that the node is ready: see ready.
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
 	// Follow streams the records of the event log, in order, as they become durable. A client that
 	// is cut off asks again with the index of the last record that it has seen; it misses no record

@@ -1,0 +1,155 @@
+// Package readiness says whether a node is able: whether it takes transactions and sees them
+// committed. It joins what the tree shows, what the driver of the consensus says, and what the node
+// itself sees of its disk and its clock, into one consensus.Condition with a reason.
+package readiness
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+)
+
+// Sources holds what a Tracker looks at. Every function is safe for concurrent use. Only Chain may
+// wait, until its context ends.
+type Sources struct {
+	// Down returns why a part of the tree does not run; "" if all of it runs.
+	Down func() string
+
+	// CoreDown is Down for the node without its consensus, which may be down by itself.
+	CoreDown func() string
+
+	// Driver returns what the driver says; ok is false for a driver that says nothing.
+	Driver func() (c consensus.Condition, ok bool)
+
+	// Chain returns the committed state of the chain.
+	Chain func(context.Context) (chain.State, error)
+
+	Disk Disk
+	Now  func() time.Time
+}
+
+// lookEvery is the time between two looks of Watch.
+const lookEvery = 250 * time.Millisecond
+
+// Tracker computes a node's readiness. Its methods are safe for concurrent use.
+type Tracker struct {
+	Sources
+
+	mu       sync.Mutex
+	state    chain.State         // the newest that was seen
+	last     consensus.Condition // what Condition returned last, with the time of its state
+	stopping bool
+}
+
+// New returns a Tracker that has seen nothing yet.
+func New(s Sources) *Tracker {
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	return &Tracker{Sources: s}
+}
+
+// Stop makes the condition Stopping from now on.
+func (t *Tracker) Stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopping = true
+}
+
+// Saw notes the committed state of the chain.
+func (t *Tracker) Saw(s chain.State) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.Height >= t.state.Height || s.Period > t.state.Period {
+		t.state = s
+	}
+}
+
+// Condition returns the present condition. It does not wait.
+func (t *Tracker) Condition() consensus.Condition {
+	down, core := t.Down(), t.CoreDown()
+	said, says := t.Driver()
+	disk := t.Disk.look(t.Now())
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	c := consensus.Condition{State: consensus.Ready}
+	if says {
+		c = said
+	}
+	c.Height = max(c.Height, t.state.Height)
+
+	switch {
+	case t.stopping:
+		c.Is(consensus.Stopping, "the node was told to stop")
+	case core != "" && t.last.State == "" || core != "" && t.last.State == consensus.Starting:
+		c.Is(consensus.Starting, "%s", core)
+	case core != "":
+		c.Is(consensus.Down, "%s", core)
+	case disk != "":
+		c.Is(consensus.DiskFull, "%s", disk)
+	case says && c.State != consensus.Ready: // the driver knows more than that its process does not run
+	case down != "" && (t.last.State == "" || t.last.State == consensus.Starting):
+		c.Is(consensus.Starting, "%s", down)
+	case down != "":
+		c.Is(consensus.Down, "%s", down)
+	case !t.state.Started():
+		c.Is(consensus.Starting, "the chain has not started")
+	}
+
+	clock(&c, t.state, t.Now())
+
+	if c.Since = t.last.Since; c.State != t.last.State {
+		c.Since = t.Now()
+	}
+	t.last = c
+
+	return c
+}
+
+// Watch calls changed with each new condition until ctx ends, the first one included.
+func (t *Tracker) Watch(ctx context.Context, changed func(consensus.Condition)) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+
+	var told consensus.Condition
+
+	for {
+		t.ask(ctx)
+
+		if c := t.Condition(); !c.Same(told) {
+			told = c
+			changed(c)
+		}
+
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ask reads the state of the chain, unless the core is down.
+func (t *Tracker) ask(ctx context.Context) {
+	if t.CoreDown() != "" {
+		return
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, lookEvery)
+	defer cancel()
+
+	if s, err := t.Chain(ctx); err == nil {
+		t.Saw(s)
+	}
+}
+
+// Event returns the event that reports c on the bus and in the streams of events.
+func Event(c consensus.Condition) engines.ReadinessChanged {
+	return engines.ReadinessChanged{Ready: c.Able(), State: string(c.State), Reason: c.Reason, Since: c.Since}
+}
