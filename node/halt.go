@@ -30,7 +30,7 @@ func (n *Node) halting(o consensus.Ordering) consensus.Ordering {
 	return halting{Ordering: o, height: uint64(n.config.Halt.Height), time: at, halt: n.haltRun}
 }
 
-// haltRun ends the run in order, as a signal does.
+// haltRun stops the node in order, as a signal does.
 func (n *Node) haltRun(why string) {
 	n.halted.Do(func() {
 		n.diagnostics.Warn("halting, as the configuration says", zap.String("reason", why))
