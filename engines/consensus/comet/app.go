@@ -32,6 +32,7 @@ type app struct {
 	retain   uint64                 // blocks that CometBFT keeps; 0 is all
 	extender consensus.VoteExtender // nil: none
 	log      *zap.Logger
+	health   *health
 
 	proposed lastProposal
 
@@ -43,7 +44,8 @@ type app struct {
 	synced  atomic.Int64 // when a part of a snapshot last arrived, in Unix nanoseconds
 	follows atomic.Bool  // a block has arrived
 
-	agreeing atomic.Bool // the running process has asked for a proposal, or for a judgement of one
+	judged   atomic.Int64 // the height of the proposal that the running process asked about last
+	agreeing atomic.Bool  // the running process has asked for a proposal, or for a judgement of one
 }
 
 // pauseDown is the time between two calls to a core that is down.
@@ -94,6 +96,7 @@ func (a *app) standing(ctx context.Context) (chain.State, error) {
 func (a *app) note(s chain.State) {
 	a.chain.Store(&s)
 	a.height.Store(s.Height)
+	a.health.committed(s.Height)
 }
 
 // known returns the committed state of the chain as this incarnation knows it. If it knows none
@@ -225,6 +228,7 @@ func (a *app) finalizeBlock(ctx context.Context,
 	defer a.working()()
 
 	a.follows.Store(true)
+	a.health.finalizes(req.Height, a.judged.Load() == req.Height, accused(req))
 
 	s, err := a.known(ctx)
 	if err != nil {
@@ -255,6 +259,14 @@ func (a *app) finalizeBlock(ctx context.Context,
 	}
 
 	return resp, &b, nil
+}
+
+// accused returns the addresses of the validators against which a block holds evidence.
+func accused(req *abci.RequestFinalizeBlock) (addresses []string) {
+	for _, m := range req.Misbehavior {
+		addresses = append(addresses, fmt.Sprintf("%X", m.Validator.Address))
+	}
+	return addresses
 }
 
 // codespace returns the codespace of a code in an ABCI answer, which names the origin of the code:

@@ -112,7 +112,8 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	state, err := h.Genesis.AppState()
 	return Driver{
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
-		Intensity: h.Intensity, Retain: h.RetainBlocks, Version: h.Version, Log: h.Log.Named("comet"),
+		Intensity: h.Intensity, Retain: h.RetainBlocks, Version: h.Version, Log: h.Log.Named("comet"), Now: h.Now,
+		health: newHealth(h.Now),
 	}, err
 }
 

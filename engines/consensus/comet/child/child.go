@@ -23,6 +23,7 @@ import (
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
+	"github.com/cometbft/cometbft/types"
 
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
@@ -85,11 +86,19 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 
+	peers := newReporter(c.P2P.PersistentPeers)
+	options = append(options, peers.watch)
+
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 
+	var signer types.PrivValidator = privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
+	if o.Signer != nil {
+		signer = o.Signer(signer)
+	}
+
 	n, err := made(func() (*node.Node, error) {
-		return node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
+		return node.NewNode(c, signer, key,
 			Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
 			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
@@ -102,7 +111,8 @@ func Run(ctx context.Context, o Options) error {
 
 	fmt.Println(UpLine)
 	if sw, ok := n.Switch().(*p2p.Switch); ok {
-		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers, log.With("module", "p2p"))
+		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers, peers.refuse, log.With("module", "p2p"))
+		go peers.run(ctx, sw, os.Stdout)
 	}
 
 	<-ctx.Done()
@@ -174,6 +184,10 @@ type Options struct {
 	Home string // of CometBFT
 	ABCI string // the path of the socket to connect to
 	RPC  string // the path of a socket to serve RPC on, in addition to the configured addresses
+
+	// Signer, if set, returns the signer to use instead of the home's own. It is for programs that
+	// call Run themselves.
+	Signer func(types.PrivValidator) types.PrivValidator
 }
 
 // Flags defines the flags of the options in f. When f parses the result of Args, o gets its values.

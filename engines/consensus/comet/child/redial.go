@@ -30,9 +30,10 @@ type dialler interface {
 
 // redialAll runs redial for each of the persistent peers until ctx ends. peers is a list in the
 // form of the configuration.
-func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, log cmtlog.Logger) {
+func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, refused func(string, error),
+	log cmtlog.Logger) {
 	for p := range comethome.Listed(peers) {
-		go redial(ctx, d, own, p, log)
+		go redial(ctx, d, own, p, refused, log)
 	}
 }
 
@@ -41,8 +42,9 @@ func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, log cmt
 // network takes 3 s, and CometBFT does not dial at all if one dial ends just as the connection of
 // another does. Without redial, CometBFT is therefore late to find a peer that is back, or a
 // network that is whole again. redial does not disturb a dial that is under way. It logs a failed
-// dial only if a wrong peer answers. CometBFT itself dials and reports such a peer only once.
-func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.Logger) {
+// dial only if a wrong peer answers, and passes each such failure to refused. CometBFT itself dials and reports such a peer only once.
+func redial(ctx context.Context, d dialler, own p2p.ID, peer string, refused func(string, error),
+	log cmtlog.Logger) {
 	id, _, _ := strings.Cut(peer, "@")
 	least := redialLater
 	if own < p2p.ID(id) {
@@ -74,6 +76,9 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 		case time.Since(last) >= rest:
 			err := d.DialPeerWithAddress(to)
 			last = time.Now()
+			if refusal := rejection(err); refusal != nil {
+				refused(peer, refusal)
+			}
 			if told.news(err, last) {
 				log.Error("persistent peer refused: is its id in persistent_peers right, and is it of this chain?",
 					"peer", peer, "err", err)
@@ -86,15 +91,23 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 // refusalAgain is how long further refusals of the same peer are not reported.
 const refusalAgain = time.Minute
 
+// rejection returns err if it says that the peer has another key than that of its id, is of another
+// chain, or sent an invalid handshake.
+func rejection(err error) error {
+	rejected := p2p.ErrRejected{}
+	if errors.As(err, &rejected) &&
+		(rejected.IsAuthFailure() || rejected.IsIncompatible() || rejected.IsNodeInfoInvalid()) {
+		return rejected
+	}
+	return nil
+}
+
 // refusal holds the time at which the refusal of a peer was last reported.
 type refusal struct{ at time.Time }
 
-// news reports whether err is a refusal that should be reported now. A refusal means that the peer
-// has another key than that of its id, is of another chain, or sent an invalid handshake.
+// news reports whether err is a rejection that should be reported now.
 func (r *refusal) news(err error, now time.Time) bool {
-	rejected := p2p.ErrRejected{}
-	if !errors.As(err, &rejected) || !rejected.IsAuthFailure() && !rejected.IsIncompatible() &&
-		!rejected.IsNodeInfoInvalid() {
+	if rejection(err) == nil {
 		return false
 	}
 

@@ -71,7 +71,8 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 		n := &network{there: map[p2p.ID]bool{low: true, high: true}, reached: map[p2p.ID]bool{},
 			dials: map[p2p.ID]int{}}
 		ctx, cancel := context.WithCancel(t.Context())
-		redialAll(ctx, n, own, string(low)+"@127.0.0.1:1, "+string(high)+"@127.0.0.1:2,", cmtlog.NewNopLogger())
+		redialAll(ctx, n, own, string(low)+"@127.0.0.1:1, "+string(high)+"@127.0.0.1:2,",
+			func(string, error) {}, cmtlog.NewNopLogger())
 		advance(time.Minute)
 		require.Zero(t, n.dialled(low)+n.dialled(high))
 
@@ -121,7 +122,7 @@ func TestAWrongPeerIsToldOf(t *testing.T) {
 	defer cancel()
 
 	said.wait = func() { cancel() }
-	redial(ctx, d, key.ID(), string(id)+"@"+ln.Addr().String(), cmtlog.NewTMLogger(said))
+	redial(ctx, d, key.ID(), string(id)+"@"+ln.Addr().String(), func(string, error) {}, cmtlog.NewTMLogger(said))
 	require.Contains(t, said.text.String(), "persistent peer refused")
 	require.Contains(t, said.text.String(), "peer="+string(id))
 
