@@ -81,9 +81,14 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 // attempt. An error of the code unavailable means that the engines of the node are down; Health then
 // says why.
 func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.StatusRequest{},
+	s, err := once(ctx, c, c.attempt, &apiv1.StatusRequest{},
 		func(v *services, ctx context.Context,
 			r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
 			return v.node.Status(ctx, r)
 		})
+	if err == nil {
+		c.noteBlockTime(s)
+	}
+
+	return s, err
 }

@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"coppice": main})
+	testscript.Main(m, map[string]func(){"coppice": programMain})
 }
 
 // TestScripts runs testdata/*.txtar, which hold what the command line promises.

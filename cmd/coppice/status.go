@@ -16,19 +16,19 @@ import (
 
 // statusJSON is what "status --json" prints.
 type statusJSON struct {
-	ChainID      string     `json:"chain_id"`
-	Period       uint64     `json:"period"`
-	Height       uint64     `json:"height"`
-	AppHash      string     `json:"app_hash"`
-	BlockTime    *time.Time `json:"block_time,omitempty"`
-	Ready        bool       `json:"ready"`
+	ChainID   string     `json:"chain_id"`
+	Period    uint64     `json:"period"`
+	Height    uint64     `json:"height"`
+	AppHash   string     `json:"app_hash"`
+	BlockTime *time.Time `json:"block_time,omitempty"`
+	Ready     bool       `json:"ready"`
 	readinessJSON
-	PoolSize     uint64     `json:"pool_size"`
-	Consensus    string     `json:"consensus"`
-	Profile      string     `json:"profile"`
-	Version      string     `json:"version"`
-	LogIndex     uint64     `json:"log_index"`
-	AppliedIndex uint64     `json:"applied_index"`
+	PoolSize     uint64 `json:"pool_size"`
+	Consensus    string `json:"consensus"`
+	Profile      string `json:"profile"`
+	Version      string `json:"version"`
+	LogIndex     uint64 `json:"log_index"`
+	AppliedIndex uint64 `json:"applied_index"`
 }
 
 func (a *app) statusCommand() *cobra.Command {

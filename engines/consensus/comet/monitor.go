@@ -77,12 +77,16 @@ func (m *monitor) poll(ctx context.Context) (*observed, error) {
 	o.height, o.catchingUp = s.SyncInfo.LatestBlockHeight, s.SyncInfo.CatchingUp
 	o.address = s.ValidatorInfo.Address.String()
 
-	_, set, err := m.rpc.validatorSet(ctx, s.NodeInfo.Network)
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range set {
-		o.validators = append(o.validators, validator{v.Address, v.Power})
+	if o.height == 0 { // the RPC may not have them yet
+		o.validators = m.health.genesisValidators()
+	} else {
+		_, set, err := m.rpc.validatorSet(ctx, s.NodeInfo.Network)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range set {
+			o.validators = append(o.validators, validator{v.Address, v.Power})
+		}
 	}
 
 	if !o.catchingUp {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cometbft/cometbft/blocksync"
 	cmtcons "github.com/cometbft/cometbft/consensus"
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
@@ -48,6 +49,9 @@ func ParseReport(line string) (r Report, ok bool) {
 // reportEvery is the time between two looks at the peers.
 const reportEvery = 500 * time.Millisecond
 
+// askRangesEvery is the time between two questions to the peers which blocks they have.
+const askRangesEvery = 5 * time.Second
+
 // reporter collects what a Report says, and prints it when it has changed.
 type reporter struct {
 	configured []string
@@ -72,9 +76,14 @@ func (r *reporter) run(ctx context.Context, sw *p2p.Switch, out io.Writer) {
 	look := time.NewTicker(reportEvery)
 	defer look.Stop()
 
-	last := ""
+	last, asked := "", time.Now()
 
 	for {
+		if time.Since(asked) >= askRangesEvery { // block sync asks only until it is done
+			asked = time.Now()
+			sw.BroadcastAsync(p2p.Envelope{ChannelID: blocksync.BlocksyncChannel, Message: &bcproto.StatusRequest{}})
+		}
+
 		if line := r.report(sw).line(); line != last {
 			last = line
 			fmt.Fprintln(out, line)
