@@ -12,8 +12,8 @@ import (
 // NewTx is chain.NewTx, except that the validity counts from the later of this machine's clock and
 // the time of the last block that this client has seen in a Status. Block time decides whether a
 // transaction is still valid. It can be far ahead of the clock, after blocks that were made under a
-// wrong clock, and then a validity counted from the clock would have ended already. Counting from the
-// later one is safe: the transaction ends when block time passes it.
+// wrong clock, and then a validity counted from the clock would have ended already. Counting from
+// the later one is safe: the transaction ends when block time passes it.
 func (c *Client) NewTx(backend string, body []byte, validFor time.Duration) chain.Tx {
 	tx := chain.NewTx(backend, body, validFor)
 	if block := time.Unix(0, c.blockTime.Load()); block.After(time.Now()) {
@@ -22,9 +22,9 @@ func (c *Client) NewTx(backend string, body []byte, validFor time.Duration) chai
 	return tx
 }
 
-// SubmitNew makes a transaction with NewTx and submits it, like Submit, or SubmitWait if wait is set.
-// If the node refuses it as expired, because block time is ahead of this machine's clock, SubmitNew
-// submits one that counts from block time instead. The refused one has no effect.
+// SubmitNew makes a transaction with NewTx and submits it, like Submit, or SubmitWait if wait is
+// set. If the node refuses it as expired, because block time is ahead of this machine's clock,
+// SubmitNew submits one that counts from block time instead. The refused one has no effect.
 func (c *Client) SubmitNew(ctx context.Context, backend string, body []byte, validFor time.Duration,
 	wait bool) (Outcome, error) {
 	o, err := c.submitOne(ctx, c.NewTx(backend, body, validFor), wait)

@@ -38,9 +38,9 @@ func (a *app) eventsCommand() *cobra.Command {
 		Short: "Print the records of the event log and, live, the events of the tree",
 		Long: `Events prints the records of the running node's event log, from the oldest to the newest, and ends.
 With --follow it begins now, or after --after, and prints records, events of the supervision tree and
-changes of the readiness as they come, until it is interrupted. It goes on while the node, or its process, is down. It misses
-no record and prints none twice. Events of the tree are in no log: those that happen while nobody
-follows are not printed.
+changes of the readiness as they come, until it is interrupted. It goes on while the node, or its
+process, is down. It misses no record and prints none twice. Events of the tree and changes of the
+readiness are in no log: those that happen while nobody follows are not printed.
 
 Each record has a cursor, which is its index in the log. --after CURSOR begins with the next record.
 

@@ -23,9 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cometbft/cometbft/crypto"
-	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
-	"github.com/cometbft/cometbft/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
@@ -35,6 +32,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node/api"
@@ -43,8 +41,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// clockFile in a CometBFT home has the time by which the clock of its validator is wrong, for a child
-// that is the test binary.
+// clockFile in a CometBFT home has the time by which the clock of its validator is wrong, for a
+// child that is the test binary.
 const clockFile = "test-clock"
 
 // programMain is main, except that a CometBFT whose home has a clockFile votes with that clock.
@@ -71,24 +69,11 @@ func programMain() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
-	o.Signer = func(s types.PrivValidator) types.PrivValidator { return wrongClock{s, wrong} }
+	o.Signer = comettest.WrongClock(wrong)
 	if err = child.Run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "coppice:", err)
 	}
 	os.Exit(child.Status(err))
-}
-
-// wrongClock is a validator whose clock is wrong.
-type wrongClock struct {
-	types.PrivValidator
-	by time.Duration
-}
-
-func (w wrongClock) GetPubKey() (crypto.PubKey, error) { return w.PrivValidator.GetPubKey() }
-
-func (w wrongClock) SignVote(chainID string, v *cmtproto.Vote) error {
-	v.Timestamp = v.Timestamp.Add(w.by)
-	return w.PrivValidator.SignVote(chainID, v)
 }
 
 // stateRow is what a node shows of itself in a state.
@@ -334,8 +319,8 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// joiner makes the home of a node that joins the testnet, and is no validator. change may change the
-// genesis that it gets.
+// joiner makes the home of a node that joins the testnet, and is no validator. change may change
+// the genesis that it gets.
 func joiner(t *testing.T, net *testnet.Net, dir string, change func(*chain.Genesis), snapshot bool) string {
 	t.Helper()
 	g, err := home.ReadGenesis(net.Home(0))
@@ -498,7 +483,7 @@ func statesOfLoneValidators(t *testing.T, dir string) {
 
 	// clock behind: a block was made under a clock 2 h ahead
 	n = runNode(t, wrong("behind", "2h"))
-	n.shows(stateRow{state: consensus.ClockBehind, reason: []string{"in 2h0m0s", "docs/operating.md"}})
+	n.shows(stateRow{state: consensus.ClockBehind, reason: []string{"in 1h5", "docs/operating.md"}})
 	n.stop()
 
 	// the genesis time lies ahead: nothing ends CometBFT, and the chain begins in time

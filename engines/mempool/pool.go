@@ -329,10 +329,12 @@ func clocks(s chain.State, now time.Time) string {
 	const format = time.RFC3339
 
 	if ahead := s.Time.Sub(now); ahead > 0 {
-		return fmt.Sprintf("; the time of the last block is %s, which is %v ahead of this node's clock (%s): count from "+
+		return fmt.Sprintf("; the time of the last block is %s, which is %v ahead of this node's clock (%s): "+
+			"count from "+
 			"the block time", s.Time.UTC().Format(format), ahead.Round(time.Millisecond), now.UTC().Format(format))
 	}
 
-	return fmt.Sprintf("; this node's clock says %s (the last block: %s): if the difference to your clock is large, one "+
+	return fmt.Sprintf("; this node's clock says %s (the last block: %s): if the difference to your clock is "+
+		"large, one "+
 		"of the two is wrong", now.UTC().Format(format), s.Time.UTC().Format(format))
 }

@@ -54,7 +54,8 @@ type Driver struct {
 	health *health // nil: Start makes one, and Condition knows nothing
 }
 
-// Condition returns whether the consensus is able, and if it is not, why: see consensus.Conditioned.
+// Condition returns whether the consensus is able, and if it is not, why: see
+// consensus.Conditioned.
 func (d Driver) Condition() consensus.Condition {
 	if d.health == nil {
 		return consensus.Condition{State: consensus.Ready}

@@ -167,7 +167,8 @@ func TestTheDriverTellsOfWhatIsOpen(t *testing.T) {
 	conf = bytes.Replace(conf, []byte("\npex = false"), []byte("\npex = true"), 1)
 	require.NoError(t, os.WriteFile(path, conf, 0o600))
 	seen, logs := observer.New(zap.WarnLevel)
-	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen), health: newHealth(nil)}, core: newFakeCore().core("test")}
+	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen), health: newHealth(nil)},
+		core: newFakeCore().core("test")}
 	_, err = tr.build(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, logs.FilterMessageSnippet("less careful").Len())

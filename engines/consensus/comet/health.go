@@ -11,8 +11,8 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// health is what the driver knows about its consensus: from the process (its start, its end, what it
-// logs and reports), from the application, and from polls of CometBFT's RPC. It outlives the
+// health is what the driver knows about its consensus: from the process (its start, its end, what
+// it logs and reports), from the application, and from polls of CometBFT's RPC. It outlives the
 // incarnations of the driver's children. Its methods are safe for concurrent use and never wait.
 type health struct {
 	now func() time.Time
@@ -68,7 +68,8 @@ func newHealth(now func() time.Time) *health {
 	if now == nil {
 		now = time.Now
 	}
-	return &health{now: now, evidence: make(map[string]uint64), heard: make(map[string]int64), initial: 1, bound: watchAtLeast}
+	return &health{now: now, evidence: make(map[string]uint64), heard: make(map[string]int64), initial: 1,
+		bound: watchAtLeast}
 }
 
 // of notes what the files of the home say.

@@ -65,20 +65,20 @@ func (h *health) alone(o *observed) bool {
 	return len(o.validators) == 1 && o.validators[0].address == o.address
 }
 
-// stands reports whether the height has not changed for so long that a quorum would have changed it,
-// if there was something to decide.
+// stands reports whether the height has not changed for so long that a quorum would have changed
+// it, if there was something to decide.
 func (h *health) stands() bool { return h.now().Sub(h.moved) >= h.bound }
 
-// stuck reports whether validators have voted for the next block for so long that a quorum would have
-// made it.
+// stuck reports whether validators have voted for the next block for so long that a quorum would
+// have made it.
 func (h *health) stuck(o *observed) bool {
 	return len(o.voted) > 0 && h.votesAt == o.height && h.now().Sub(h.voting) >= h.bound && h.stands()
 }
 
 // present returns the addresses of the validators that were heard from. While the votes for a block
-// come to nothing, these are the ones that have voted. Otherwise they are those that have signed one
-// of the last blocks: a commit needs not all, and while a chain is idle, nobody votes. If no peer can
-// be heard, only this node is present.
+// come to nothing, these are the ones that have voted. Otherwise they are those that have signed
+// one of the last blocks: a commit needs not all, and while a chain is idle, nobody votes. If no
+// peer can be heard, only this node is present.
 func (h *health) present(o *observed) []string {
 	if h.deaf() && !h.alone(o) {
 		return []string{o.address}
@@ -105,20 +105,22 @@ func (h *health) deaf() bool {
 	return true
 }
 
-// patiencePeer is how long a connected peer may be silent: CometBFT's peers send a ping every minute,
-// and while there are votes, all the time.
+// patiencePeer is how long a connected peer may be silent: CometBFT's peers send a ping every
+// minute, and while there are votes, all the time.
 const patiencePeer = 70 * time.Second
 
 // judgeDown says why CometBFT is not up.
 func (h *health) judgeDown(c *consensus.Condition) {
 	switch {
 	case h.height == 0 && h.genesis.After(h.now()):
-		c.Is(consensus.WaitingForGenesis, "the chain begins at its genesis time, %s: CometBFT waits for it; if that time "+
+		c.Is(consensus.WaitingForGenesis, "the chain begins at its genesis time, %s: CometBFT waits for it; if "+
+			"that time "+
 			"should be past, this machine's clock is behind", h.genesis.UTC().Format(time.RFC3339))
 	case h.failed > 0 && strings.Contains(h.why, "no space left on device"):
 		c.Is(consensus.DiskFull, "CometBFT does not start: %s", h.why)
 	case h.failed > 0:
-		c.Is(consensus.ConsensusDown, "CometBFT does not start (%d of %d attempts failed): %s", h.failed, mostFailed, h.why)
+		c.Is(consensus.ConsensusDown, "CometBFT does not start (%d of %d attempts failed): "+
+			"%s", h.failed, mostFailed, h.why)
 	case h.lightClient != "":
 		c.Is(consensus.WaitingForSnapshot, "the light client of the state sync cannot begin: %s", h.lightClient)
 	case h.wasUp && h.why != "":
@@ -149,7 +151,8 @@ func (h *health) judge(c *consensus.Condition, o *observed) {
 	case h.invalid.height == next && strings.Contains(h.invalid.text, "too far in the future") && h.stands(),
 		h.alone(o) && middle(o.clocks, "").Sub(h.now()) > futureMost:
 		c.Is(consensus.ClockBehind, "the next block's time is too far ahead of this node's clock, and validators with "+
-			"such a clock refuse it: %s; set this clock, or if it is right, the validators' clocks were ahead, and the "+
+			"such a clock refuse it: %s; set this clock, or if it is right, the validators' clocks were ahead, "+
+			"and the "+
 			"chain goes on when time has caught up (docs/operating.md, Clocks)", h.behindText())
 
 	case h.invalid.height == next && next == h.initial && h.stands():
@@ -170,7 +173,8 @@ func (h *health) judge(c *consensus.Condition, o *observed) {
 		c.Is(consensus.SigningRefused, "this validator's key refuses to sign: %s", h.refused.text)
 
 	case pruned:
-		c.Is(consensus.PrunedPeers, "the peers have kept no block as old as %d, which this node needs next (the oldest is "+
+		c.Is(consensus.PrunedPeers, "the peers have kept no block as old as %d, which this node needs next (the "+
+			"oldest is "+
 			"%d): begin with a snapshot (state sync), or add a peer that keeps all blocks", next, h.oldest())
 
 	case (o.catchingUp || !h.alone(o)) && peers > h.height+behindMost || o.catchingUp && peers > h.height:
@@ -206,7 +210,8 @@ func (h *health) judgeSnapshot(c *consensus.Condition) {
 
 func (h *health) judgeQuorum(c *consensus.Condition, o *observed) {
 	present, total, missing := o.power(h.present(o))
-	peers := fmt.Sprintf("%d of %d configured peers connected%s", h.connected(), len(h.report.Configured), h.absentText())
+	peers := fmt.Sprintf("%d of %d configured peers "+
+		"connected%s", h.connected(), len(h.report.Configured), h.absentText())
 
 	switch {
 	case (h.stuck(o) || h.height < h.initial && h.stands()) && 3*present <= 2*total, h.deaf(), h.idleWithout(o):
@@ -325,9 +330,9 @@ func (h *health) behindText() string {
 	return fmt.Sprintf("it is %s, in %v", at.UTC().Format(time.RFC3339), at.Sub(h.now()).Round(time.Minute))
 }
 
-// offset returns this node's clock minus the middle one of the other validators' clocks: the time at
-// which a block that they had just decided arrived here, minus the times in their votes for it. A
-// block counts if this validator has voted for it too, and so has not fetched it later. offset is
+// offset returns this node's clock minus the middle one of the other validators' clocks: the time
+// at which a block that they had just decided arrived here, minus the times in their votes for it.
+// A block counts if this validator has voted for it too, and so has not fetched it later. offset is
 // that of the last such block, or 0 if there is none.
 func (h *health) offset(o *observed) time.Duration {
 	if o.commitAt > 0 && o.commitAt == h.decidedAt && o.signed {
@@ -360,7 +365,8 @@ func (h *health) warn(c *consensus.Condition) {
 	}
 
 	if n := h.evidence[o.address]; n > 0 {
-		c.Warn(consensus.DoubleSign, "%d blocks hold evidence that this validator (%s) has signed twice: its key is in use "+
+		c.Warn(consensus.DoubleSign, "%d blocks hold evidence that this validator (%s) has signed twice: its key "+
+			"is in use "+
 			"elsewhere, or its signing state was put back; stop it, and find the other", n, short(o.address))
 	}
 

@@ -42,7 +42,8 @@ func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, refused
 // network takes 3 s, and CometBFT does not dial at all if one dial ends just as the connection of
 // another does. Without redial, CometBFT is therefore late to find a peer that is back, or a
 // network that is whole again. redial does not disturb a dial that is under way. It logs a failed
-// dial only if a wrong peer answers, and passes each such failure to refused. CometBFT itself dials and reports such a peer only once.
+// dial only if a wrong peer answers, and passes each such failure to refused. CometBFT itself dials
+// and reports such a peer only once.
 func redial(ctx context.Context, d dialler, own p2p.ID, peer string, refused func(string, error),
 	log cmtlog.Logger) {
 	id, _, _ := strings.Cut(peer, "@")

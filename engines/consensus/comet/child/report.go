@@ -24,7 +24,8 @@ import (
 // ReportPrefix begins a line on stdout that carries a Report as JSON.
 const ReportPrefix = "coppice-report "
 
-// Report is what the process tells the node about its peers. CometBFT's RPC does not have all of it.
+// Report is what the process tells the node about its peers. CometBFT's RPC does not have all of
+// it.
 type Report struct {
 	Configured []string          `json:"configured,omitempty"` // ids of the persistent peers
 	Peers      []Peer            `json:"peers,omitempty"`      // connected
