@@ -24,7 +24,7 @@ func clock(c *consensus.Condition, s chain.State, now time.Time) {
 	window := time.Duration(s.Params.GetWindowNs())
 
 	switch ahead := c.ClockOffset; {
-	case behind >= clockWrong:
+	case behind >= clockWrong && c.State != consensus.ClockBehind: // the consensus has not said it already
 		c.Warn(consensus.ClockBehind, "this node's clock is %v behind the time of the last block: set the clock, "+
 			"or, if "+
 			"the clock is right, wait: block time stands still until the clocks have caught up (NTP; "+
