@@ -25,6 +25,10 @@ type Event struct {
 	// the node has not yet been able to ask the log for its newest record.
 	Cursor *uint64
 
+	// History is the history of the record at Cursor. Store both, and pass both: see Cursor (the
+	// type).
+	History string
+
 	Record  *Record          // a record of the event log
 	Tree    *apiv1.TreeEvent // an event of the supervision tree
 	Ready   *apiv1.Readiness // the node's readiness has changed
@@ -48,7 +52,7 @@ func (e Event) Type() string {
 
 // MarshalJSON writes the event in the form of "coppice events --json" and of the node's /events.
 func (e Event) MarshalJSON() ([]byte, error) {
-	j := eventJSON{Cursor: e.Cursor, Type: e.Type(), Dropped: e.Dropped}
+	j := eventJSON{Cursor: e.Cursor, History: e.History, Type: e.Type(), Dropped: e.Dropped}
 	if r := e.Record; r != nil {
 		record, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(r.Message)
 		if err != nil {
@@ -93,12 +97,14 @@ type eventJSON struct {
 	Dropped     uint64          `json:"dropped,omitempty"`
 	State       string          `json:"state,omitempty"`
 	Ready       *bool           `json:"ready,omitempty"`
+	History     string          `json:"history,omitempty"`
 }
 
 // EventOf converts an event from its wire form. It returns an error for a record of an unknown
 // kind.
 func EventOf(m *apiv1.EventsResponse) (Event, error) {
-	e := Event{Cursor: m.Cursor, Tree: m.GetTree(), Ready: m.GetReadiness(), Dropped: m.GetDropped().GetCount()}
+	e := Event{Cursor: m.Cursor, History: m.History, Tree: m.GetTree(), Ready: m.GetReadiness(),
+		Dropped: m.GetDropped().GetCount()}
 	r := m.GetRecord()
 	if r == nil {
 		return e, nil
@@ -115,7 +121,7 @@ func EventOf(m *apiv1.EventsResponse) (Event, error) {
 		return e, err
 	}
 
-	e.Record = &Record{Index: *m.Cursor, Kind: r.Kind, Message: msg}
+	e.Record = &Record{Index: *m.Cursor, History: m.History, Kind: r.Kind, Message: msg}
 
 	return e, nil
 }
@@ -125,6 +131,10 @@ type EventsOptions struct {
 	// After is a cursor: the stream begins after the record with this index. 0 means to begin with
 	// the oldest record that is kept, and FromNow to begin after the newest.
 	After uint64
+
+	// History is the history of the cursor After, as the event with that cursor had it. Empty
+	// means that the cursor is taken for one of the node's log.
+	History string
 
 	// Filter is an expression of the node's filter language, for example
 	// "path=coppice/node,class=abnormal". Empty means all events.
@@ -142,16 +152,16 @@ type EventsOptions struct {
 // events of the tree as they happen. It continues while the node is down. If the connection breaks
 // or the process ends, it tries again until ctx ends, and continues after the last record that
 // handle received; events of the tree in between are lost. It returns handle's error, ctx's cause,
-// or an error that another attempt cannot mend: an invalid filter, or a cursor whose records are no
-// longer kept.
+// or an error that another attempt cannot mend: an invalid filter, a cursor whose records are no
+// longer kept, or one of another history (see Cursor).
 //
 // An event with none of Record, Tree, Ready and Dropped is a cursor. A client that stores the
 // cursor together with its results can continue there after a restart.
 func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event) error) error {
 	b := c.backoff()
-	req := &apiv1.EventsRequest{After: o.After, Filter: o.Filter, Kinds: o.Kinds, Once: o.Once}
+	req := &apiv1.EventsRequest{After: o.After, History: o.History, Filter: o.Filter, Kinds: o.Kinds, Once: o.Once}
 	if o.After == FromNow {
-		req.After, req.FromNow = 0, true
+		req.After, req.History, req.FromNow = 0, "", true
 	}
 
 	for {
@@ -161,7 +171,7 @@ func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event)
 				if e.Record != nil && !req.FromNow && e.Record.Index <= req.After {
 					return fmt.Errorf("the node sent record %d again, after %d", e.Record.Index, req.After)
 				}
-				req.After, req.FromNow = *e.Cursor, false
+				req.After, req.History, req.FromNow = *e.Cursor, e.History, false
 			}
 			return handle(e)
 		})

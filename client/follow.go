@@ -16,6 +16,7 @@ import (
 // Record is a record of the node's event log.
 type Record struct {
 	Index   uint64
+	History string // in which it was written: see Cursor
 	Kind    string
 	Message proto.Message // the message of package logv1 that Kind names
 }
@@ -28,13 +29,19 @@ const FromNow = ^uint64(0)
 // goes away, Follow tries again until ctx ends, and continues where it was. It returns handle's
 // error, ctx's cause, or an error that another attempt cannot mend.
 func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handle func(Record) error) error {
+	return c.FollowFrom(ctx, Cursor{Index: after}, kinds, handle)
+}
+
+// FollowFrom does the same as Follow, from a cursor with its history. If the node's log was
+// restored or replaced since and has another record there, the error says so.
+func (c *Client) FollowFrom(ctx context.Context, cursor Cursor, kinds []string, handle func(Record) error) error {
 	b := c.backoff()
-	cursor, fromNow := after, after == FromNow
+	fromNow := cursor.Index == FromNow
 
 	for {
 		err := c.followOnce(ctx, cursor, fromNow, kinds, func(m *apiv1.FollowResponse) error {
 			b = c.backoff()
-			cursor, fromNow = m.Index, false
+			cursor, fromNow = Cursor{m.History, m.Index}, false
 			if m.Kind == "" {
 				return nil
 			}
@@ -47,7 +54,7 @@ func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handl
 				return err
 			}
 
-			return handle(Record{Index: m.Index, Kind: m.Kind, Message: msg})
+			return handle(Record{Index: m.Index, History: m.History, Kind: m.Kind, Message: msg})
 		})
 
 		if ctx.Err() != nil {
@@ -69,16 +76,16 @@ func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handl
 // handled wraps an error that handle returned, so that Follow and Events do not try again.
 type handled struct{ error }
 
-func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kinds []string,
+func (c *Client) followOnce(ctx context.Context, after Cursor, fromNow bool, kinds []string,
 	handle func(*apiv1.FollowResponse) error) error {
 	s, err := c.services()
 	if err != nil {
 		return err
 	}
 
-	req := &apiv1.FollowRequest{After: after, Kinds: kinds}
+	req := &apiv1.FollowRequest{After: after.Index, History: after.History, Kinds: kinds}
 	if fromNow {
-		req.After, req.FromNow = 0, true
+		req.After, req.History, req.FromNow = 0, "", true
 	}
 
 	r := connect.NewRequest(req)

@@ -20,7 +20,7 @@ type Directory interface {
 	Await(ctx context.Context, name string, after uint64) (*Mailbox, error)
 
 	// Register makes m the mailbox of its name. It returns an error if a newer incarnation has
-	// registered since.
+	// registered since, or if another engine of that name runs (see Mailbox.Replaces).
 	Register(m *Mailbox) error
 }
 
@@ -68,6 +68,11 @@ func (a Address) Name() string { return a.name }
 // each resolves a and runs use on the mailbox. If the incarnation there is down or ends, each waits
 // for the next one and runs use again, as far as a's patience allows.
 func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
+	if a.dir == nil {
+		return fmt.Errorf("%w: address of engine %q without a Directory; expected one made by NewAddress",
+			supervisor.ErrSpec, a.name)
+	}
+
 	m, err := a.dir.Resolve(a.name)
 	for {
 		if ctx.Err() != nil {
@@ -88,8 +93,18 @@ func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 		if !ok || a.patience == FailFast || down.Delivered && a.patience != Resend {
 			return err
 		}
-		if m, err = a.dir.Await(ctx, a.name, down.Incarnation); err != nil {
+		if m, err = a.await(ctx, down.Incarnation); err != nil {
 			return err
 		}
 	}
+}
+
+// await waits for an incarnation above after.
+func (a Address) await(ctx context.Context, after uint64) (*Mailbox, error) {
+	w, err := waitForStart(ctx, a.dir, a.name)
+	if err != nil {
+		return nil, err
+	}
+	defer w.over()
+	return a.dir.Await(ctx, a.name, after)
 }

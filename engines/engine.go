@@ -4,20 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// DefaultMailbox is the number of messages a mailbox holds when Spec.Mailbox is 0.
-const DefaultMailbox = 1024
+const (
+	// DefaultMailbox is the number of messages a mailbox holds when Spec.Mailbox is 0.
+	DefaultMailbox = 1024
+	// MaxMailbox is the largest Spec.Mailbox. The memory for a full mailbox is taken at the start.
+	MaxMailbox = 1 << 24
+)
 
 // Spec describes an engine. Start makes it a supervised child.
 type Spec struct {
-	// Name is the engine's address.
+	// Name is the engine's address. One engine has it at a time.
 	Name string
 
-	// Mailbox is the number of messages that may wait; 0 means DefaultMailbox.
+	// Mailbox is the number of messages that may wait, at most MaxMailbox; 0 means DefaultMailbox.
 	Mailbox int
 
 	// Init builds the state of one incarnation and registers its handlers. The supervisor waits for
@@ -35,16 +38,21 @@ type Spec struct {
 var ErrEngineEnded = errors.New("panicked, or ended its goroutine")
 
 // Start returns a supervisor.StartFunc. Each call of that function starts one incarnation, and
-// registers it in dir once Init has returned.
+// registers it in dir once Init has returned. The error for an invalid Spec, or for invalid
+// handlers, wraps supervisor.ErrSpec. If another engine of the name runs, the error is an
+// ErrNameTaken, and Init is not run.
 func (e Spec) Start(dir Directory) supervisor.StartFunc {
-	size := e.Mailbox
-	if size == 0 {
-		size = DefaultMailbox
-	}
 	return func(ctx context.Context) (supervisor.Service, error) {
-		s := &Server{
-			box:      newMailbox(e.Name, supervisor.Incarnation(ctx), size),
-			handlers: make(map[reflect.Type]func(context.Context, message) error),
+		size, err := e.check(dir)
+		if err != nil {
+			return nil, err
+		}
+
+		s := &Server{box: newMailbox(ctx, dir, e.Name, size)}
+		if old, err := dir.Resolve(e.Name); err == nil {
+			if err := s.box.Replaces(old); err != nil {
+				return nil, err
+			}
 		}
 
 		if m, ok := dir.(Measurer); ok {
@@ -59,8 +67,8 @@ func (e Spec) Start(dir Directory) supervisor.StartFunc {
 			}
 		}()
 
-		if err := e.Init(ctx, s); err != nil {
-			return nil, fmt.Errorf("engine %s: %w", e.Name, err)
+		if err := e.init(ctx, s); err != nil {
+			return nil, err
 		}
 		if err := dir.Register(s.box); err != nil {
 			return nil, err
@@ -70,6 +78,48 @@ func (e Spec) Start(dir Directory) supervisor.StartFunc {
 
 		return end, nil
 	}
+}
+
+// check returns the size of the mailbox, or what is wrong with the spec.
+func (e Spec) check(dir Directory) (int, error) {
+	wrong := func(format string, args ...any) (int, error) {
+		return 0, fmt.Errorf("%w: engine %q: %s", supervisor.ErrSpec, e.Name, fmt.Sprintf(format, args...))
+	}
+
+	switch {
+	case e.Name == "":
+		return wrong("Name is empty; expected the engine's address")
+	case e.Init == nil:
+		return wrong("Init is nil; expected the function that registers the handlers")
+	case e.Mailbox < 0 || e.Mailbox > MaxMailbox:
+		return wrong("Mailbox is %d; expected 1 to %d messages, or 0 for %d", e.Mailbox, MaxMailbox, DefaultMailbox)
+	case dir == nil:
+		return wrong("Start has a nil Directory; expected the one in which callers look for the engine")
+	case e.Mailbox == 0:
+		return DefaultMailbox, nil
+	}
+
+	return e.Mailbox, nil
+}
+
+// init runs Init. Meanwhile the runtime knows the engine as one that starts.
+func (e Spec) init(ctx context.Context, s *Server) error {
+	s.box.goroutine.Store(goroutineNumber())
+	starting.add(s.box)
+	defer starting.remove(s.box)
+
+	if err := e.Init(withCaller(ctx, s.box), s); err != nil {
+		return fmt.Errorf("engine %s: %w", e.Name, err)
+	}
+	if err := s.seal(); err != nil {
+		return err
+	}
+
+	if ctx.Err() != nil { // replaced or stopped while it started: it must not be reached any more
+		return fmt.Errorf("engine %s: %w", e.Name, context.Cause(ctx))
+	}
+
+	return nil
 }
 
 // incarnation is the Service of one started engine.

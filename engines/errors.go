@@ -9,11 +9,16 @@ var (
 	// ErrDown: the engine is down. Every *DownError is an ErrDown.
 	ErrDown = errors.New("engine is down")
 
-	// ErrUnknownMessage: the engine has no handler for messages of this type.
+	// ErrUnknownMessage: the engine has no handler for messages of this type. The sender gets it,
+	// and the engine does not get the message.
 	ErrUnknownMessage = errors.New("engine does not take this message")
 
-	// ErrNoReply: the engine dropped a call without answering it.
-	ErrNoReply = errors.New("call was dropped without a reply")
+	// ErrNameTaken: another engine of this name runs, so this one was not started.
+	ErrNameTaken = errors.New("engine name is taken")
+
+	// ErrWouldDeadlock: the engine that was called waits for its caller, so the call would never
+	// return. The message names the engines of the ring.
+	ErrWouldDeadlock = errors.New("engines would wait for each other for ever")
 )
 
 // DownError says which incarnation could not be reached, and why.

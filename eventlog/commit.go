@@ -332,6 +332,9 @@ func (l *Log) sync() error {
 	if err := w.file.Sync(); err != nil {
 		return err
 	}
+	if err := l.checkLock(); err != nil {
+		return err // durable, but where nobody would find it: it must not be acknowledged
+	}
 
 	l.opts.Synced(time.Since(began))
 	l.syncs.Add(1)

@@ -104,6 +104,7 @@ func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
 	return api.Status{
 		Chain: state, Version: b.node.version, PoolSize: pool.Txs, Profile: string(b.node.config.Profile),
 		Consensus: b.node.driver.Name(), LogIndex: log.Durable, AppliedIndex: state.Index,
+		History: b.node.history.Load().Now(), LogID: log.ID,
 		Condition: b.node.ready.Condition(),
 	}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/tail"
@@ -17,11 +18,11 @@ var byKind = pubsub.Where("kind", func(e engines.Event, value string) bool {
 	return ok && (value == "" || value == chain.KindName(r.Kind))
 })
 
-// Follow calls send with the records whose index is above after and whose kind is one of kinds: see
-// api.Core. It ends with ctx, or with the incarnation of the logger.
-func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
-	o := tail.Options{Log: func() (tail.Log, error) { return b.log, nil }, After: after, EndWithLog: true,
-		Bus: b.node.bus, Chain: pubsub.Chain[engines.Event]{byKind.Is("")}}
+// Follow calls send with the records after the cursor whose kind is one of kinds: see api.Core. It
+// ends with ctx, or with the incarnation of the logger.
+func (b *apiCore) Follow(ctx context.Context, after client.Cursor, kinds []string, send func(api.Logged) error) error {
+	o := tail.Options{Log: func() (tail.Log, error) { return b.log, nil }, After: after.Index, EndWithLog: true,
+		Admit: b.node.admit(after.History), Bus: b.node.bus, Chain: pubsub.Chain[engines.Event]{byKind.Is("")}}
 	if len(kinds) == 1 {
 		o.Chain = pubsub.Chain[engines.Event]{byKind.Is(kinds[0])}
 	}
@@ -47,7 +48,7 @@ func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send
 			return fmt.Errorf("%w: %w", api.ErrUnavailable, err) // the logger has ended; the client may follow the next
 		}
 
-		r := api.Logged{Index: it.Index}
+		r := api.Logged{Index: it.Index, History: b.node.history.Load().At(it.Index)}
 		if !it.Mark {
 			r.Kind, r.Data = chain.KindName(it.Kind), it.Data
 		}
@@ -58,8 +59,13 @@ func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send
 	}
 }
 
-// Newest returns the index of the newest durable record.
-func (b *apiCore) Newest(ctx context.Context) (uint64, error) {
+// Newest returns the cursor of the newest durable record.
+func (b *apiCore) Newest(ctx context.Context) (client.Cursor, error) {
 	s, err := b.log.Stat(ctx)
-	return s.Durable, err
+	return client.Cursor{History: b.node.history.Load().At(s.Durable), Index: s.Durable}, err
+}
+
+// admit returns the check of a cursor whose record was written in the era id.
+func (n *Node) admit(id string) func(after, first uint64) error {
+	return func(after, first uint64) error { return n.history.Load().Check(id, after, first) }
 }

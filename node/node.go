@@ -22,9 +22,11 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/inflight"
@@ -52,11 +54,15 @@ type Node struct {
 	started time.Time
 
 	// The fields of this group and the next outlive the runs of the tree.
+	stop     stopper
 	lock     *os.File
+	guard    guard
+	needs    backends.Record // what the chain needs, with what this program has
 	table    *inflight.Table
 	logLease *supervisor.Lease[*eventlog.Log]
 	state    *supervisor.Lease[*storage.DB]
-	eventLog atomic.Pointer[eventlog.Log] // the newest log that was opened
+	eventLog atomic.Pointer[eventlog.Log]    // the newest log that was opened
+	history  atomic.Pointer[history.History] // of the log; nil until it was opened
 	installs install.Mutex
 	progress progress.Tracker
 	ready    *readiness.Tracker
@@ -80,7 +86,7 @@ type Node struct {
 // New opens a home and returns its node. One process may have a home open at a time, until Close or
 // the end of Run. Errors are exit.ErrConfig, exit.ErrHomeInUse and exit.ErrDamage.
 func New(dir string, c config.Config, opts ...Option) (*Node, error) {
-	n := &Node{started: time.Now(), settings: settings{
+	n := &Node{started: time.Now(), stop: stopper{done: make(chan struct{})}, settings: settings{
 		home: dir, config: c, version: "unknown", diagnostics: zap.NewNop(), backends: map[string]chain.Backend{},
 		now: time.Now,
 	}}
@@ -125,7 +131,8 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
-	n.news = events.New(events.Options{Bus: n.bus, Log: n.runLog, Streams: host.StreamsOf(n.bounds.Conns)})
+	n.news = events.New(events.Options{Bus: n.bus, Log: n.runLog, History: n.history.Load,
+		Streams: host.StreamsOf(n.bounds.Conns)})
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request
@@ -135,6 +142,15 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
+	n.guard.lost = n.homeLost
+	if err := n.guard.watch(n.lock.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", exit.ErrConfig, err), n.Close())
+	}
+
+	if err := n.checkBackends(); err != nil {
+		return nil, errors.Join(exit.Classify(err), n.Close())
+	}
+
 	if n.table, err = n.openTable(); err != nil { // this is the first step that writes below the home
 		if err = exit.Classify(err); errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w: %w", exit.ErrConfig, err)
@@ -142,13 +158,13 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, errors.Join(err, n.Close())
 	}
 
-	if err := errors.Join(home.StateWithoutLog(n.disk(), dir),
+	if err := errors.Join(n.recordBackends(), home.StateWithoutLog(n.disk(), dir),
 		install.Settle(n.disk(), dir, install.LogOnDisk(n.logDisk, dir), "")); err != nil {
 		return nil, errors.Join(exit.Classify(err), n.Close())
 	}
 
 	n.logLease = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
+	n.state = supervisor.NewLease(n.openState, n.closeState, leaseBound)
 
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -157,15 +173,27 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	return n, nil
 }
 
-// Run runs the tree, and closes the node at the end. It returns nil if ctx ended and everything
-// stopped in order, and otherwise the reason why the tree gave up.
+// Run runs the tree, and closes the node at the end. It returns nil if ctx ended or Stop was called,
+// and everything stopped in order, and otherwise the reason why the tree gave up.
 func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := n.untilStop(ctx)
+	defer cancel()
 	run, end := n.damage.Run(ctx)
 	defer end()
 
-	watching := n.watchReadiness(ctx)
+	watchedReadiness := n.watchReadiness(ctx)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the stop
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		n.guard.run(watching)
+	}()
+
 	err := n.host.Serve(run)
-	watching()
+	watchedReadiness()
+
+	stop()
+	<-watched
 
 	if damage := n.damage.Reason(); damage != nil {
 		err = damage
@@ -190,7 +218,9 @@ func (n *Node) Close() error {
 	}
 
 	if n.lock != nil {
-		os.Remove(filepath.Join(n.home, api.NodeFileName))
+		n.guard.check()
+		n.listener.RemoveNodeFile()
+		n.guard.forget(n.lock.Name())
 		errs = append(errs, n.lock.Close())
 		n.lock = nil
 	}
@@ -218,6 +248,17 @@ func (n *Node) die(err error) {
 	n.diagnostics.Error("the state cannot go on", zap.Error(err))
 	n.diagnostics.Sync()
 	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
+	os.Exit(exit.Failed)
+}
+
+// homeLost ends the process, because its home is no longer in its place. It writes nothing there:
+// what is there now may be another home.
+func (n *Node) homeLost(err error) {
+	n.diagnostics.Error("the home is no longer in its place", zap.Error(err))
+	n.diagnostics.Sync()
+	fmt.Fprintf(os.Stderr, "coppice: the home %s was moved, removed or replaced while this node ran in it (%v). "+
+		"The node has ended at once, and has written nothing to what is there now. Stop a node before you touch "+
+		"its home\n", n.home, err)
 	os.Exit(exit.Failed)
 }
 

@@ -3,6 +3,8 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
@@ -13,6 +15,8 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/events"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/inflight"
@@ -43,7 +47,7 @@ func (n *Node) openListener() (err error) {
 // route fills the listener's table of routes.
 func (n *Node) route() {
 	n.listener.Route(api.AdminRoutes(n.view(), n.news, n.token, n.meter.Request)...)
-	n.listener.Route(api.SnapshotRoutes(n.snaps, n.token)...)
+	n.listener.Route(api.SnapshotRoutes(copies{n.snaps, n}, n.token)...)
 	n.listener.Route(n.meter.Routes()...)
 	n.listener.Route(api.Route{Pattern: "/", Handler: n.gate, Class: api.Work})
 }
@@ -53,7 +57,7 @@ func (n *Node) view() host.View {
 	return host.View{
 		Root: func() *supervisor.Supervisor { return n.host }, Plan: n.plan, Profile: n.config.Profile, Down: n.whyDown,
 		Ready:   n.ready.Condition,
-		Version: n.version, Started: n.started, Home: n.home, News: n.news,
+		Version: n.version, Started: n.started, Home: n.home, News: n.news, End: n.Stop,
 	}
 }
 
@@ -80,7 +84,7 @@ func (n *Node) disk() vfs.FS {
 		return n.stateDisk
 	}
 
-	return vfs.Default
+	return guardedFS{vfs.Default, n.guard.check}
 }
 
 // openLog opens the event log, and marks the home as one that has a log.
@@ -89,7 +93,7 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 
 	l, err := eventlog.Open(home.LogDir(n.home), eventlog.Options{
 		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep},
-		Events: n.logNotice, Synced: n.meter.Synced,
+		Events: n.logNotice, Synced: n.synced,
 	})
 	if err != nil {
 		return nil, err
@@ -99,9 +103,45 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 
+	if err := n.beginEra(l); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+
 	n.eventLog.Store(l)
 
 	return l, nil
+}
+
+// synced is called after each sync of the log, before what it made durable is acknowledged.
+func (n *Node) synced(took time.Duration) {
+	n.guard.check()
+	n.meter.Synced(took)
+}
+
+// beginEra notes durably that this process begins to write the log, when it opens it for the first
+// time.
+func (n *Node) beginEra(l *eventlog.Log) error {
+	if n.history.Load() != nil {
+		return nil
+	}
+
+	was, err := history.Read(n.home)
+	switch {
+	case errors.Is(err, history.ErrFile):
+		n.diagnostics.Warn("cursors of earlier starts will be refused, because their history is unknown",
+			zap.String("file", history.Path(n.home)), zap.Error(err))
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+
+	now := was.Begin(l.ID(), l.First(), l.Durable())
+	if err := now.Write(n.home); err != nil {
+		return err
+	}
+
+	n.history.Store(now)
+
+	return nil
 }
 
 // runLog returns the event log of the current run of the node. Streams of events outlive a
@@ -129,9 +169,25 @@ func (n *Node) openState() (*storage.DB, error) {
 		return nil, err
 	}
 
-	return storage.Open(home.StateDir(n.home), storage.Options{
-		FS: n.stateDisk, Logger: n.diagnostics.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
+	db, err := storage.Open(home.StateDir(n.home), storage.Options{
+		FS: n.disk(), Logger: pebbleLog{n.diagnostics.Named("pebble").Sugar()}, OnFatal: n.die,
+		Committed: n.meter.Committed,
 	})
+	if err != nil || n.stateDisk != nil {
+		return db, err
+	}
+	if err := n.guard.watch(n.stateLock()); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+
+	return db, nil
+}
+
+// closeState closes the state. From then on, its directory may be exchanged.
+func (n *Node) closeState(db *storage.DB) error {
+	n.guard.check()
+	n.guard.forget(n.stateLock())
+	return db.Close()
 }
 
 // openTable opens the table of transactions in flight. It logs which transactions were executing

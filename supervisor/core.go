@@ -70,8 +70,9 @@ func (r *core) join(ctx context.Context, name string, self any, kids roster, obs
 // update calls f under the lock, to change fields that other goroutines read.
 func (r *core) update(f func()) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	f()
+	r.mu.Unlock()
+	r.hub.changes.fire()
 }
 
 func (r *core) gone() error { return fmt.Errorf("supervisor %s %w", r.own.subject(), ErrNotRunning) }
@@ -114,9 +115,7 @@ func (r *core) receive() (m message, ok bool) {
 // closed.
 func (r *core) end(err error, over func()) {
 	for _, m := range r.box.close() {
-		if m.refuse != nil {
-			m.refuse()
-		}
+		m.refuse()
 	}
 
 	r.update(func() { r.state, err = NotRunning, withOrphan(err, r.orphan) })
@@ -150,12 +149,12 @@ func (r *core) attempt(s *slot) (delay time.Duration, tooMany *GiveUpError) {
 // been replaced or removed by then. r.mu is held.
 func (r *core) postpone(s *slot, delay time.Duration, perform func()) {
 	var timer *time.Timer
-	m := message{serve: func() {
+	m := notice(func() {
 		if s.timer == timer {
 			r.update(func() { s.timer = nil })
 			perform()
 		}
-	}}
+	})
 	timer = time.AfterFunc(delay, func() { r.box.put(m) })
 	s.timer = timer
 }

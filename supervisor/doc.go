@@ -28,7 +28,8 @@
 // [Supervisor.Serve] runs it. A child uses its context with [Ready], [Go], [Link], [Faults],
 // [Path], [Self] and [Recycle]. A [Dynamic] has any number of children of one kind, started on
 // demand; a [Partition] has a fixed number of them, found by key. To watch a tree, use [Monitor],
-// [Run.Tree], [Run.Orphans] and [Observer].
+// [Run.Tree], [Run.Orphans] and [Observer]. A tree without observers is not silent: its failures go
+// to the default logger of log/slog, unless the root's observer is [Discard].
 //
 // Below this package, slogevents and zapevents log the events, treemetrics counts them, suptest
 // tests trees, process runs operating-system processes as children, and suturecompat is suture's

@@ -29,7 +29,8 @@ type DynamicSpec[A any] struct {
 	// Verbose makes the supervisor emit ChildStarting, ChildStarted, ChildStopped and quiet exits
 	// too. Otherwise instances come and go without an event, and only what OTP reports is reported
 	// (rules 36, 58 and 80).
-	Verbose   bool
+	Verbose bool
+	// Observers get the events; see Spec.Observers.
 	Observers []Observer
 }
 
@@ -122,7 +123,7 @@ func (d *Dynamic[A]) Serve(ctx context.Context) error {
 		return err
 	}
 
-	d.run.Store(&r.core)
+	d.begin(&r.core)
 	r.main(d.release)
 
 	return r.served()

@@ -85,6 +85,7 @@ func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbo
 func (r *dynamicRun) incarnate(in *instance) *incarnation {
 	inc := r.newChild(in.id, &r.child)
 	in.inc = inc
+	r.hub.changes.fire()
 
 	if r.verbose {
 		explicit := in.first
@@ -201,7 +202,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	if exit.Orphaned && inc.orphanPolicy() == Escalate && r.orphan == nil {
 		r.orphan = r.giveUpError(inc.path, ErrOrphan, exit)
 		if r.state == Running {
-			r.box.put(message{serve: func() { r.giveUp(r.orphan) }})
+			r.box.put(notice(func() { r.giveUp(r.orphan) }))
 		}
 	}
 
@@ -252,7 +253,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 
 		case endTree:
 			r.forget(in)
-			r.box.put(message{serve: func() { r.ending = exit.Err }})
+			r.box.put(notice(func() { r.ending = exit.Err }))
 
 		default:
 			r.forget(in)
@@ -277,6 +278,7 @@ func (r *dynamicRun) forget(in *instance) {
 		in.timer.Stop()
 	}
 	delete(r.instances, in.id)
+	r.hub.changes.fire()
 	if r.state == Stopping && len(r.instances) == 0 {
 		close(r.drained)
 	}
@@ -311,7 +313,7 @@ func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, u
 // again asks the run's goroutine to make the next attempt to restart the instance. r.mu is held.
 func (r *dynamicRun) again(in *instance, exit Exit) {
 	in.inc, in.lastExit = nil, &exit
-	r.box.put(message{serve: func() { r.restart(in) }})
+	r.box.put(notice(func() { r.restart(in) }))
 }
 
 // waiting reports whether the instance still waits for an attempt. r.mu is held.

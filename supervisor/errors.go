@@ -29,9 +29,11 @@ var (
 	ErrRestarting = errors.New("is restarting")
 	// ErrNotRunning is returned for a supervisor or a child that does not run. It is OTP's noproc.
 	ErrNotRunning = errors.New("is not running")
-	// ErrWouldDeadlock refuses a call from a child into its own supervisor, or one above, that
-	// would wait for the child itself. See Recycle and Revive for calls that are allowed.
-	ErrWouldDeadlock = errors.New("call from a child into its own supervisor would deadlock")
+	// ErrWouldDeadlock refuses a call into a supervisor that would wait for the caller itself: from
+	// a child to stop itself or a supervisor above it, and from the start or the stop of a child
+	// into its own supervisor, which is busy with just that. Other calls of a running child into
+	// its own supervisor are served.
+	ErrWouldDeadlock = errors.New("the call would wait for its own caller")
 	// ErrNotSupervised is returned for a context that does not belong to a supervised child.
 	ErrNotSupervised = errors.New("context belongs to no supervised child")
 	// ErrMaxIntensity is the cause of a supervisor that gave up after too many restarts (OTP rule

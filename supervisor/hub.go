@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type hub struct {
 	id   uint64 // of the root's own incarnation
 
 	expiries expiries
+	changes  signal // fires after every change of a snapshot
 
 	mu      sync.Mutex
 	seq     uint64
@@ -25,6 +27,7 @@ type hub struct {
 	subs    []*subscription
 	lanes   map[place]*lane // of the observers that specifications name
 	orphans map[uint64]*incarnation
+	reports reports
 }
 
 // subscription feeds one observer from a queue.
@@ -55,8 +58,35 @@ type lane struct {
 	idle    []chan struct{} // closed as soon as there is nothing to deliver
 }
 
+// signal tells those who wait that something has changed. It costs next to nothing if nobody waits.
+type signal struct{ waiting atomic.Pointer[chan struct{}] }
+
+// next returns a channel that is closed when fire is called next.
+func (s *signal) next() <-chan struct{} {
+	for {
+		if c := s.waiting.Load(); c != nil {
+			return *c
+		}
+		c := make(chan struct{})
+		if s.waiting.CompareAndSwap(nil, &c) {
+			return c
+		}
+	}
+}
+
+// fire wakes those who wait. It may be called with any lock held.
+func (s *signal) fire() {
+	if c := s.waiting.Load(); c != nil && s.waiting.CompareAndSwap(c, nil) {
+		close(*c)
+	}
+}
+
 func newHub(root string) *hub {
-	return &hub{root: root, lanes: map[place]*lane{}, orphans: map[uint64]*incarnation{}}
+	h := &hub{root: root, lanes: map[place]*lane{}, orphans: map[uint64]*incarnation{}}
+	l := &lane{}
+	h.reports.sub, h.reports.lane = &subscription{observer: defaultLogger{}, lane: l}, l
+	l.subs = []*subscription{h.reports.sub}
+	return h
 }
 
 // within reports whether path is prefix or below it.
@@ -81,8 +111,14 @@ func (h *hub) emitLocked(path string, incarnation uint64, event func(Header) Eve
 		h.next = (h.next + 1) % HistorySize
 	}
 
+	seen := false
 	for _, s := range h.subs {
 		if !within(path, s.prefix) {
+			continue
+		}
+
+		seen = true
+		if _, none := s.observer.(discard); none {
 			continue
 		}
 
@@ -93,6 +129,10 @@ func (h *hub) emitLocked(path string, incarnation uint64, event func(Header) Eve
 
 		s.queue = append(s.queue, e)
 		h.startLocked(s.lane)
+	}
+
+	if !seen {
+		h.reportLocked(e)
 	}
 }
 
@@ -238,6 +278,10 @@ func (h *hub) detach(s *subscription) {
 }
 
 func (h *hub) detachLocked(s *subscription) {
+	if s == h.reports.sub {
+		h.reports.sub = nil // the logger is broken
+	}
+
 	s.queue, s.dropped = nil, 0
 	if !slices.ContainsFunc(s.lane.subs, func(x *subscription) bool { return x != s }) {
 		s.lane.wakeLocked() // ends the waits of flush: the lane has nothing else to deliver
@@ -277,16 +321,28 @@ func (h *hub) pastLocked(prefix string) []Event {
 // flush waits until every observer of the subtree has seen all events that were emitted before.
 func (h *hub) flush(ctx context.Context, prefix string) error {
 	h.mu.Lock()
-	var waits []chan struct{}
-
+	var lanes []*lane
 	for _, s := range h.subs {
-		if s.lane.pumping && within(s.prefix, prefix) {
+		if within(s.prefix, prefix) {
+			lanes = append(lanes, s.lane)
+		}
+	}
+	h.mu.Unlock()
+
+	return h.flushLanes(ctx, lanes...)
+}
+
+// flushLanes waits until the lanes have delivered what they have.
+func (h *hub) flushLanes(ctx context.Context, lanes ...*lane) error {
+	h.mu.Lock()
+	var waits []chan struct{}
+	for _, l := range lanes {
+		if l.pumping {
 			c := make(chan struct{})
-			s.lane.idle = append(s.lane.idle, c)
+			l.idle = append(l.idle, c)
 			waits = append(waits, c)
 		}
 	}
-
 	h.mu.Unlock()
 
 	for _, c := range waits {
@@ -304,12 +360,14 @@ func (h *hub) addOrphan(inc *incarnation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.orphans[inc.id] = inc
+	h.changes.fire()
 }
 
 func (h *hub) removeOrphan(inc *incarnation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.orphans, inc.id)
+	h.changes.fire()
 }
 
 func (h *hub) orphansWithin(prefix string) []*incarnation {

@@ -87,6 +87,11 @@ type incarnation struct {
 	service    Service
 	node       node                    // the service, if it is a supervisor
 	inner      map[string]*incarnation // supervisors that the service runs itself, by name
+
+	left        *leftBehind     // by a suture tree that has ended
+	behind      atomic.Bool     // only what was left behind still runs
+	toldCtx     context.Context // ended when stopped is set; nil until a call needs it
+	tellWaiters context.CancelFunc
 }
 
 // newContext makes the incarnation's context. It has the values of the supervisor's context but a
@@ -198,6 +203,7 @@ func (inc *incarnation) acknowledge() {
 	}
 
 	close(inc.acked)
+	inc.hub.changes.fire()
 }
 
 func (inc *incarnation) startExpired() {
@@ -219,8 +225,9 @@ func (inc *incarnation) terminate(cause error) {
 	if inc.concluded || inc.ended {
 		return
 	}
-	inc.stopped = true
+	inc.stopped = true // before the context ends, which the service may answer at once
 	inc.endLocked(cause)
+	inc.toldLocked()
 }
 
 // stop tells the incarnation to end, as its supervisor does. With the shutdown time Brutal, the
@@ -243,6 +250,8 @@ func (inc *incarnation) tell(cause error) time.Duration {
 	if !inc.concluded && !inc.ended {
 		inc.stopped = true
 		inc.cancel(cause)
+		inc.toldLocked()
+		inc.hub.changes.fire()
 	}
 	return inc.shutdownTimeLocked()
 }
@@ -291,6 +300,7 @@ func (inc *incarnation) failLocked(e ending) {
 // endLocked cancels the context and starts the timer of the shutdown time.
 func (inc *incarnation) endLocked(cause error) {
 	inc.cancel(cause)
+	inc.hub.changes.fire()
 	if inc.endWatch != nil {
 		return
 	}
@@ -373,11 +383,18 @@ func (inc *incarnation) leave(e ending, main bool) {
 		inc.failLocked(e)
 	}
 
-	if !last {
-		inc.mu.Unlock()
+	inc.mu.Unlock()
+	if !last || inc.staysBehind() {
 		return
 	}
 
+	inc.mu.Lock()
+	inc.endLast()
+}
+
+// endLast notes that nothing of the incarnation runs any more. inc.mu is held, and endLast unlocks
+// it.
+func (inc *incarnation) endLast() {
 	inc.ended = true
 	if inc.endWatch != nil {
 		inc.endWatch.Stop()
@@ -428,6 +445,8 @@ func (inc *incarnation) verdictLocked(orphaned bool) Exit {
 			x.Err = fmt.Errorf("%w, %w", inc.killed, ErrOrphan)
 		} else if inc.failure != nil {
 			x.Err = fmt.Errorf("%w, after %w", ErrOrphan, inc.failure.cause())
+		} else if inc.left != nil {
+			x.Err = inc.left.error()
 		}
 	}
 
@@ -461,6 +480,7 @@ func (inc *incarnation) conclude(orphaned bool) {
 	inc.watchers = nil
 	close(inc.done)
 	inc.mu.Unlock()
+	inc.hub.changes.fire()
 
 	for _, w := range watchers {
 		(*w)(exit)
@@ -537,6 +557,7 @@ func (inc *incarnation) attach(n node) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	inc.node = n
+	inc.hub.changes.fire()
 }
 
 // attachInner adds a supervisor that the child runs itself. It counts as one of the child's
@@ -565,6 +586,7 @@ func (inc *incarnation) detachInner(name string) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	delete(inc.inner, name)
+	inc.hub.changes.fire()
 }
 
 func (inc *incarnation) nodes() (node, map[string]*incarnation) {

@@ -8,10 +8,17 @@ import (
 
 // message is an exit, an attempt to restart, or a call. Messages are served in the order of their
 // arrival, as in an Erlang mailbox.
-type message struct {
-	serve  func()
-	refuse func() // called if the run ends without calling serve; nil if no caller waits
+type message interface {
+	serve()
+	refuse() // called if the run ends without calling serve
 }
+
+// notice is a message that no caller waits for.
+type notice func()
+
+func (f notice) serve() { f() }
+
+func (notice) refuse() {}
 
 // mailbox is a queue whose put never blocks. It is bounded by what exists: one exit per
 // incarnation, one retry per child, one call per waiting caller.
@@ -51,11 +58,11 @@ func (b *mailbox) take() (m message, ok bool) {
 
 	q := b.queue
 	if len(q) == 0 {
-		return m, false
+		return nil, false
 	}
 
 	m = q[0]
-	q[0] = message{}
+	q[0] = nil
 	b.queue = q[1:]
 
 	return m, true
@@ -112,14 +119,14 @@ func (c *call) refuse() {
 // do runs f in the supervisor's goroutine, in its turn, as OTP serves management calls. If ctx ends
 // before f has begun, f never runs.
 func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
-	if r.deadlocks(ctx) {
-		return Ref{}, ErrWouldDeadlock
+	ctx, leave, err := r.enter(ctx)
+	if err != nil {
+		return Ref{}, err
 	}
-	if err := ctx.Err(); err != nil {
-		return Ref{}, context.Cause(ctx)
-	}
+	defer leave()
+
 	c := &call{f: f, done: make(chan struct{})}
-	if !r.box.put(message{serve: c.serve, refuse: c.refuse}) {
+	if !r.box.put(c) {
 		return Ref{}, r.gone()
 	}
 
@@ -134,6 +141,14 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
+	select {
+	case <-c.done: // the answer came first, if only just
+		if !c.refused {
+			return c.ref, c.err
+		}
+	default:
+	}
 
 	c.left = true
 	if c.begun {

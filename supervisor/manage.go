@@ -14,7 +14,9 @@ import (
 // Build is the truth (rule 32).
 //
 // Like every management call, it waits for its turn. If ctx ends while the start is under way, the
-// start continues.
+// start continues. Children of r, and callers below them, may call it as others do. It returns
+// ErrWouldDeadlock to those that r itself waits for: a caller whose start is not acknowledged yet,
+// a Build of r, and a caller that r stops.
 func (r *Run) StartChild(ctx context.Context, c Child) (Ref, error) {
 	return r.do(ctx, func() (Ref, error) { return r.addChild(c) })
 }
@@ -96,19 +98,27 @@ func (r *Run) idle(id string) (*record, error) {
 // TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless
 // it is temporary. A pending retry will not happen. If the retry was delayed by Backoff, the
 // children of its group that were stopped for it are started now. TerminateChild counts against no
-// limit, touches no other child, and returns nil if the child does not run.
+// limit, touches no other child, and returns nil if the child does not run. A caller that is the
+// child, or below it, would wait for its own end: it gets ErrWouldDeadlock.
 func (r *Run) TerminateChild(ctx context.Context, id string) error {
-	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.terminateChild(id) })
+	caller := r.childOf(ctx)
+	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.terminateChild(id, caller) })
 	return err
 }
 
-func (r *Run) terminateChild(id string) error {
+// terminateChild stops a child for a call from the child caller, or from below it. A nil caller is
+// none of the run's children.
+func (r *Run) terminateChild(id string, caller *incarnation) error {
 	rec := r.lookup(id)
 	if rec == nil {
 		return fmt.Errorf("%q: %w", id, ErrNotFound)
 	}
 
 	inc := rec.inc
+	if inc != nil && inc == caller {
+		return fmt.Errorf("stop of %q: %w", id, ErrWouldDeadlock)
+	}
+
 	r.stopChild(rec)
 	r.letGo(rec)
 	if rec.child.Restart == Temporary {

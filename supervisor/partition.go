@@ -23,6 +23,7 @@ type PartitionSpec struct {
 	Child     Child
 	Strategy  Strategy
 	Intensity Intensity
+	// Observers get the events; see Spec.Observers.
 	Observers []Observer
 }
 
@@ -126,7 +127,8 @@ func (p *Partition) Child(key any) (Ref, error) {
 // Resize is one management call: it waits for its turn, other calls wait until it has ended, and if
 // ctx ends after it has begun, it continues. If a partition does not start, Resize ends with an
 // error, and the partitions before that one run. If a partition does not stop in time (ErrOrphan),
-// Resize continues with the others. It can be repeated after an error.
+// Resize continues with the others. It can be repeated after an error. A caller in a partition that
+// would be stopped gets ErrWouldDeadlock, and nothing changes.
 func (p *Partition) Resize(ctx context.Context, n int) error {
 	if n < 0 || n > p.most {
 		return fmt.Errorf("%w: partitioned supervisor %s: resize to %d, expected 0 to %d", ErrSpec, p, n, p.most)
@@ -136,19 +138,26 @@ func (p *Partition) Resize(ctx context.Context, n int) error {
 		return err
 	}
 
-	_, err = r.do(ctx, func() (Ref, error) { return Ref{}, p.resize(r, n) })
+	caller := r.childOf(ctx)
+	_, err = r.do(ctx, func() (Ref, error) { return Ref{}, p.resize(r, n, caller) })
 	return err
 }
 
-// resize runs in the supervisor's goroutine.
-func (p *Partition) resize(r *Run, n int) (err error) {
+// resize runs in the supervisor's goroutine, for a call from the partition caller or from none.
+func (p *Partition) resize(r *Run, n int, caller *incarnation) (err error) {
+	for i := n; i < p.most; i++ {
+		if rec := r.lookup(strconv.Itoa(i)); rec != nil && rec.inc != nil && rec.inc == caller {
+			return fmt.Errorf("stop of partition %d of %s: %w", i, p, ErrWouldDeadlock)
+		}
+	}
+
 	old := p.Partitions()
 	if n < old {
 		p.now.Store(int64(n)) // no key is routed to the partitions that are about to stop
 	}
 
 	for i := p.most - 1; i >= n; i-- {
-		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !safeIs(e, ErrNotFound) {
+		if e := r.terminateChild(strconv.Itoa(i), caller); e != nil && !safeIs(e, ErrNotFound) {
 			err = errors.Join(err, e)
 		}
 		if r.ending != nil || r.stopping() {

@@ -100,11 +100,11 @@ func (r *Run) restart(rec *record) {
 func (r *Run) retry(rec *record) {
 	r.update(func() { rec.state = Restarting })
 	id := rec.id
-	r.box.put(message{serve: func() {
+	r.box.put(notice(func() {
 		if x := r.lookup(id); x != nil && x.state == Restarting && x.timer == nil {
 			r.restart(x)
 		}
-	}})
+	}))
 }
 
 func (r *Run) planFor(rec *record) (plan, []*record) {
@@ -187,7 +187,7 @@ func (r *Run) heldBy(rec *record) (held []*record) {
 func (r *Run) letGo(rec *record) {
 	waits := rec.held == rec
 	if rec.held = nil; waits {
-		r.box.put(message{serve: func() { r.startAll(r.heldBy(rec)) }})
+		r.box.put(notice(func() { r.startAll(r.heldBy(rec)) }))
 	}
 }
 

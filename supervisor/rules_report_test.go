@@ -1,7 +1,6 @@
 package supervisor_test
 
 import (
-	"context"
 	"fmt"
 	"reflect"
 	"testing"
@@ -75,42 +74,4 @@ func TestRule25_ChildrenAreNamedByID(t *testing.T) {
 		Build: children(nested("sub", 0, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle})}))})
 	require.ErrorIs(t, r.TerminateChild(ctx, "sub/x"), supervisor.ErrNotFound)
 	require.Equal(t, 2, len(steps(r)), "nothing has stopped")
-}
-
-// A call from a child into its own supervisor, or one above it, is refused and never hangs.
-func TestSelfCall_WouldDeadlock(t *testing.T) {
-	p := newProbe("p")
-	var sub *supervisor.Supervisor
-	var r *supervisor.Run
-	r, _ = tree(t, supervisor.Spec{
-		Build: children(supervisor.Child{ID: "sub", Start: func(context.Context) (_ supervisor.Service, err error) {
-			sub, err = supervisor.New(supervisor.Spec{Build: children(p.child(0))})
-			return sub, err
-		}})})
-	<-p.starts
-	errs := make(chan error, 9)
-	p.do(func(ctx context.Context) error {
-		for _, s := range []interface {
-			StartChild(context.Context, supervisor.Child) (supervisor.Ref, error)
-			RestartChild(context.Context, string) (supervisor.Ref, error)
-			TerminateChild(context.Context, string) error
-			Stop(context.Context) error
-		}{sub, r} {
-			errs <- second(s.StartChild(ctx, supervisor.Child{ID: "x", Start: idle}))
-			errs <- second(s.RestartChild(ctx, "p"))
-			errs <- s.TerminateChild(ctx, "p")
-			errs <- s.Stop(ctx)
-		}
-
-		_ = r.Tree() // snapshots are not calls
-		errs <- second(sub.WhichChildren())
-		<-ctx.Done()
-		return ctx.Err()
-	})
-
-	for range 8 {
-		require.ErrorIs(t, <-errs, supervisor.ErrWouldDeadlock)
-	}
-
-	require.NoError(t, <-errs)
 }

@@ -125,7 +125,7 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	b.newContext(r.base)
 	// The context of Build is the supervisor's, and is cancelled when the supervisor is told to
 	// stop.
-	ctx, cancel := context.WithCancelCause(r.own.ctx)
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.own.ctx, buildKey{}, b))
 	defer func() {
 		if b.exit.Class != Normal {
 			cancel(nil) // Build may have kept its context
@@ -180,7 +180,7 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 // run itself stopped or was starting is stale, and is ignored (OTP rule 59).
 func (r *Run) exited(inc *incarnation) {
 	if inc.started() {
-		r.box.put(message{serve: func() { r.handleExit(inc) }})
+		r.box.put(notice(func() { r.handleExit(inc) }))
 	}
 }
 

@@ -188,6 +188,8 @@ type Spec struct {
 	// panic is a failed start. A nil Build means no children.
 	Build func(ctx context.Context) ([]Child, error)
 	// Observers get the events of this supervisor and of all supervisors and children below it.
+	// Failures that no observer gets are written to the default logger of log/slog: abnormal ends,
+	// failed restarts, give-ups and orphans, within limits; see Discard.
 	Observers []Observer
 }
 

@@ -37,10 +37,10 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		var successor *instance
 		r.mu.Lock()
 		old.inc, old.lastExit = nil, &Exit{} // as between two attempts
-		r.box.put(message{serve: func() { r.restart(old) }})
-		r.box.put(message{serve: func() { r.perform(old) }})
+		r.box.put(notice(func() { r.restart(old) }))
+		r.box.put(notice(func() { r.perform(old) }))
 		successor = r.instances["p"] // which runs
-		r.box.put(message{serve: func() { r.perform(successor) }})
+		r.box.put(notice(func() { r.perform(successor) }))
 		r.mu.Unlock()
 
 		synctest.Wait()

@@ -84,3 +84,23 @@ const (
 	// toward the app hash nor toward MaxOutcomeBytes.
 	MaxResultLogBytes = 512
 )
+
+// Versioned is a Backend that has had several versions. Raise the newest version whenever the same
+// transactions, executed again from the beginning, would give other results or writes. A home
+// records the versions that may have executed its transactions (backends.json), and a program whose
+// range does not include all of them refuses to start or to verify.
+type Versioned interface {
+	Backend
+
+	// Versions returns the oldest version whose transactions this one executes as that one did, and
+	// its own version. Both are at least 1. A Backend without the method has version 1 only.
+	Versions() (oldest, newest uint32)
+}
+
+// BackendVersions returns the versions of b.
+func BackendVersions(b Backend) (oldest, newest uint32) {
+	if v, ok := b.(Versioned); ok {
+		return v.Versions()
+	}
+	return 1, 1
+}

@@ -98,6 +98,7 @@ type Home struct {
 	EmptyEvery   time.Duration
 	MaxTxs       int
 	RetainBlocks uint64
+	MemoryShare  int // percentage of GOMEMLIMIT for the processes of the consensus
 
 	Intensity supervisor.Intensity // of the kind's Part, by the profile of the tree
 	Version   string
@@ -129,6 +130,16 @@ type Homed interface {
 	// Reset turns the kind's files into those of a node whose chain begins anew with the genesis of
 	// h.
 	Reset(h Home) error
+}
+
+// Verifier is a Kind whose files in the home of a node can be verified while no node runs.
+type Verifier interface {
+	Kind
+
+	// Verify reads everything of the kind in the home that a start would read, and changes nothing.
+	// s is the state to which the home's log leads; it is the zero State if no chain has started.
+	// If a start would fail, Verify returns an error of a Class, which names the file.
+	Verify(ctx context.Context, h Home, s chain.State) error
 }
 
 var registry struct {

@@ -9,20 +9,25 @@ import (
 )
 
 // Directory is an engines.Directory that knows the engines of one test. Unlike the router's table
-// it lives as long as the test, and takes any incarnation. The zero value is ready for use.
+// it lives as long as the test, takes any incarnation, and forgets no name. The zero value is ready
+// for use.
 type Directory struct {
 	mu     sync.Mutex
 	boxes  map[string]*engines.Mailbox
 	change chan struct{} // closed at the next registration; nil if no caller waits
 }
 
-// Register makes m the mailbox of its name, whichever was there before.
+// Register makes m the mailbox of its name. It returns an error if another engine of that name
+// runs.
 func (d *Directory) Register(m *engines.Mailbox) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
 	if d.boxes == nil {
 		d.boxes = make(map[string]*engines.Mailbox)
+	}
+	if err := m.Replaces(d.boxes[m.Name()]); err != nil {
+		return err
 	}
 	d.boxes[m.Name()] = m
 

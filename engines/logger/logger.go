@@ -81,8 +81,10 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	}
 
 	l.self = s
+	// The log is written under the lifetime of the logger: an append that the deadline of its
+	// caller cut short would look like a failure of the log.
 	engines.OnCall(s, func(ctx context.Context, m appendSync, from engines.From[uint64]) error {
-		return l.append(ctx, m, from.Answer)
+		return l.append(engines.Lifetime(ctx), m, from.Answer)
 	})
 
 	engines.OnCall(s, func(ctx context.Context, m appendNoSync, from engines.From[uint64]) error {
@@ -93,7 +95,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 
 		var first uint64
 		err := l.grant.Do(func(log *eventlog.Log) (err error) {
-			first, err = log.AppendNoSync(ctx, m.recs...)
+			first, err = log.AppendNoSync(engines.Lifetime(ctx), m.recs...)
 			return err
 		})
 		from.Answer(first, err)
@@ -108,7 +110,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 
 		var durable uint64
 		err := l.grant.Do(func(log *eventlog.Log) error {
-			err := log.Sync(ctx)
+			err := log.Sync(engines.Lifetime(ctx))
 			durable = log.Durable()
 			return err
 		})

@@ -60,6 +60,7 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 		return nil
 	}
 
+	ctx = engines.Lifetime(ctx)             // half a block must not be placed
 	if _, err := p.chain(ctx); err != nil { // the workers need the limits of the chain
 		return err
 	}

@@ -117,7 +117,9 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 
 	if len(fresh) > 0 {
 		self := p.self
-		err = p.Log.AppendThen(ctx, func(first uint64, err error) { self.Post(durable{fresh, first, err}) }, recs...)
+		done := func(first uint64, err error) { self.Post(durable{fresh, first, err}) }
+		// whatever the caller's deadline: the pool has these transactions already
+		err = p.Log.AppendThen(engines.Lifetime(ctx), done, recs...)
 	}
 
 	sub.done(1)

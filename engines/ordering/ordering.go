@@ -142,15 +142,20 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 		})
 	})
 
+	// A step that has begun is finished, whatever the deadline of the driver: half of it would
+	// leave log and state out of step.
 	engines.OnCall(s, func(ctx context.Context, q initChain, from engines.From[chain.State]) error {
+		ctx = engines.Lifetime(ctx)
 		return answer(o, from, q.by, func() (chain.State, error) { return o.initChain(ctx, q.rec) })
 	})
 
 	engines.OnCall(s, func(ctx context.Context, q order, from engines.From[chain.Staged]) error {
+		ctx = engines.Lifetime(ctx)
 		return answer(o, from, q.by, func() (chain.Staged, error) { return o.order(ctx, q.block) })
 	})
 
 	engines.OnCall(s, func(ctx context.Context, q commit, from engines.From[chain.State]) error {
+		ctx = engines.Lifetime(ctx)
 		return answer(o, from, q.by, func() (chain.State, error) { return o.commit(ctx, q.height) })
 	})
 	engines.OnCast(s, func(ctx context.Context, _ reexecute) error { return o.execute(ctx) })

@@ -3,6 +3,8 @@ package router_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -233,6 +235,71 @@ func TestList(t *testing.T) {
 		require.Zero(t, list[2].Oldest)
 		close(release)
 	})
+}
+
+// The table forgets the engines that ended, except for the last ones, and keeps no mailbox of
+// those.
+func TestNamesAreForgotten(t *testing.T) {
+	dir := router.NewDirectory()
+	tree(t, dir, func(t *testing.T, run *supervisor.Run) {
+		const lives = 3 * router.RememberedNames
+		for n := range lives {
+			name := fmt.Sprintf("session %d", n)
+			_, err := run.StartChild(t.Context(), supervisor.Child{ID: name, Restart: supervisor.Temporary,
+				Start: engine(name).Start(dir)})
+			require.NoError(t, err)
+			require.NoError(t, run.TerminateChild(t.Context(), name))
+		}
+
+		require.Len(t, dir.Table().List(), router.RememberedNames+3, "and the three that run")
+		_, err := dir.Resolve("session 0")
+		requireDown(t, err, "session 0", 0)
+		_, err = dir.Resolve(fmt.Sprintf("session %d", lives-1))
+		require.ErrorContains(t, err, "ended")
+		require.NotContains(t, err.Error(), "it has not started")
+
+		// a name that comes back is not among those that ended
+		for range 2 * router.RememberedNames {
+			require.NoError(t, run.TerminateChild(t.Context(), "a"))
+			_, err = run.RestartChild(t.Context(), "a")
+			require.NoError(t, err)
+		}
+
+		require.Len(t, dir.Table().List(), router.RememberedNames+2, "only a's own end took a place")
+		_, err = dir.Resolve("a")
+		require.NoError(t, err)
+	})
+}
+
+// BenchmarkNames shows the memory that a name leaves behind.
+func BenchmarkNames(b *testing.B) {
+	dir := router.NewDirectory()
+	sup, err := supervisor.New(supervisor.Spec{Build: supervisor.Children(
+		supervisor.Child{ID: "router", Start: router.Child(dir)})})
+	require.NoError(b, err)
+	run, err := sup.Start(context.Background())
+	require.NoError(b, err)
+	defer run.Stop(context.Background())
+
+	before := heap()
+	n := 0
+	for b.Loop() {
+		name := fmt.Sprintf("session %d", n)
+		n++
+		_, err := run.StartChild(context.Background(), supervisor.Child{ID: name, Restart: supervisor.Temporary,
+			Start: engine(name).Start(dir)})
+		require.NoError(b, err)
+		require.NoError(b, run.TerminateChild(context.Background(), name))
+	}
+
+	b.ReportMetric((heap()-before)/float64(n), "B/name")
+}
+
+func heap() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
 }
 
 // times records the calls that Measure reports.

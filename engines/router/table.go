@@ -9,9 +9,9 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
@@ -19,10 +19,14 @@ import (
 
 // Table is the directory of one router incarnation. It is safe for concurrent use. Resolve takes no
 // lock.
+//
+// The table holds the engines that run and the RememberedNames that ended last. An older name is
+// forgotten: it is down as if it had never started.
 type Table struct {
 	entries sync.Map // string → *entry
 
 	mu     sync.Mutex
+	ended  []*entry      // those without a mailbox that are still in entries, oldest first
 	change chan struct{} // closed, and replaced, at each registration
 	closed chan struct{}
 	reason error // set before closed is closed
@@ -30,8 +34,15 @@ type Table struct {
 	born uint64 // the router's incarnation; older engines belong to another table
 }
 
+// RememberedNames is the number of ended engines of which a Table still says why they ended.
+const RememberedNames = 64
+
+// entry is the newest incarnation of a name. One that has ended keeps no mailbox, because that
+// holds the engine's handlers and the messages that it did not take.
 type entry struct {
-	box atomic.Pointer[engines.Mailbox]
+	name string
+	box  *engines.Mailbox   // nil if it has ended
+	down *engines.DownError // set if it has ended
 }
 
 func newTable(born uint64) *Table {
@@ -46,20 +57,22 @@ func (t *Table) Resolve(name string) (*engines.Mailbox, error) {
 	default:
 	}
 
-	e, ok := t.entries.Load(name)
+	v, ok := t.entries.Load(name)
 	if !ok {
 		return nil, &engines.DownError{Engine: name}
 	}
-	box := e.(*entry).box.Load()
-	if box == nil { // being registered for the first time
-		return nil, &engines.DownError{Engine: name}
+
+	e := v.(*entry)
+	if e.box == nil {
+		down := *e.down
+		return nil, &down
 	}
 
 	select {
-	case <-box.Done():
-		return nil, box.Down()
+	case <-e.box.Done():
+		return nil, e.box.Down()
 	default:
-		return box, nil
+		return e.box, nil
 	}
 }
 
@@ -87,8 +100,17 @@ func (t *Table) Await(ctx context.Context, name string, after uint64) (*engines.
 }
 
 // Register makes m the mailbox of its name. It returns an error if the registered incarnation is as
-// new or newer (I5 in docs/architecture.md), or if m is older than the table.
+// new or newer (I5 in docs/architecture.md), if m is older than the table, or if another engine of
+// that name runs (engines.ErrNameTaken).
 func (t *Table) Register(m *engines.Mailbox) error {
+	if err := t.put(m); err != nil {
+		return err
+	}
+	m.OnEnd(func() { t.remember(m) })
+	return nil
+}
+
+func (t *Table) put(m *engines.Mailbox) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
@@ -102,18 +124,62 @@ func (t *Table) Register(m *engines.Mailbox) error {
 		return fmt.Errorf("router: %s: incarnation %d is older than this table, %d", m.Name(), m.Incarnation(), t.born)
 	}
 
-	v, _ := t.entries.LoadOrStore(m.Name(), &entry{})
-	e := v.(*entry)
-	if old := e.box.Load(); old != nil && old.Incarnation() >= m.Incarnation() {
-		return fmt.Errorf("router: %s: incarnation %d is not newer than %d, which is registered", m.Name(),
-			m.Incarnation(), old.Incarnation())
+	if v, ok := t.entries.Load(m.Name()); ok {
+		if err := v.(*entry).yield(m); err != nil {
+			return fmt.Errorf("router: %w", err)
+		}
 	}
 
-	e.box.Store(m)
+	t.entries.Store(m.Name(), &entry{name: m.Name(), box: m})
+	t.ended = slices.DeleteFunc(t.ended, func(e *entry) bool { return e.name == m.Name() })
 	close(t.change)
 	t.change = make(chan struct{})
 
 	return nil
+}
+
+// yield returns nil if m may take the place of e.
+func (e *entry) yield(m *engines.Mailbox) error {
+	ended := false
+	select {
+	case <-m.Done():
+		ended = true
+	default:
+	}
+
+	if e.incarnation() >= m.Incarnation() && (ended || e.box == nil || e.box == m) {
+		return fmt.Errorf("%s: incarnation %d is not newer than %d, which is registered", m.Name(), m.Incarnation(),
+			e.incarnation())
+	}
+
+	return m.Replaces(e.box)
+}
+
+func (e *entry) incarnation() uint64 {
+	if e.box == nil {
+		return e.down.Incarnation
+	}
+	return e.box.Incarnation()
+}
+
+// remember keeps why m ended, and forgets the name that ended first if there are too many.
+func (t *Table) remember(m *engines.Mailbox) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	v, ok := t.entries.Load(m.Name())
+	if !ok || v.(*entry).box != m {
+		return // a newer incarnation has the name
+	}
+
+	e := &entry{name: m.Name(), down: m.Down()}
+	t.entries.Store(m.Name(), e)
+	t.ended = append(t.ended, e)
+
+	if len(t.ended) > RememberedNames {
+		t.entries.Delete(t.ended[0].name)
+		t.ended = slices.Delete(t.ended, 0, 1)
+	}
 }
 
 // Entry describes one registered engine.
@@ -125,25 +191,23 @@ type Entry struct {
 	Up          bool
 }
 
-// List returns an entry for every name that was ever registered here, sorted by name.
+// List returns an entry for every engine that runs, and for those that ended last, sorted by name.
 func (t *Table) List() []Entry {
 	var list []Entry
-	t.entries.Range(func(name, v any) bool {
-		box := v.(*entry).box.Load()
-		if box == nil {
-			return true
+	t.entries.Range(func(_, v any) bool {
+		e := v.(*entry)
+		one := Entry{Name: e.name, Incarnation: e.incarnation()}
+		if e.box != nil {
+			one.Waiting, one.Oldest = e.box.Len(), e.box.Oldest()
+
+			select {
+			case <-e.box.Done():
+			default:
+				one.Up = true
+			}
 		}
 
-		up := true
-
-		select {
-		case <-box.Done():
-			up = false
-		default:
-		}
-
-		list = append(list, Entry{Name: name.(string), Incarnation: box.Incarnation(), Waiting: box.Len(),
-			Oldest: box.Oldest(), Up: up})
+		list = append(list, one)
 
 		return true
 	})

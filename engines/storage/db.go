@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"sync"
@@ -135,6 +136,10 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	}
 
 	lock, err := pebble.LockDirectory(dir, o.FS)
+	if o.ReadOnly && (errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)) {
+		// Nobody can write here, so there is nobody to keep out.
+		lock, err = pebble.LockDirectory(dir, unlocked{o.FS})
+	}
 	if err != nil {
 		if !errors.As(err, new(*fs.PathError)) { // the lock file could be opened, so the lock was refused
 			err = fmt.Errorf("%w: %w", ErrInUse, err)
@@ -147,7 +152,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(openError(err), lock.Close()))
 	}
 	if err := d.load(); err != nil {
-		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(err, d.pdb.Close(), lock.Close()))
+		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(classify(err), d.pdb.Close(), lock.Close()))
 	}
 
 	return d, nil
@@ -159,12 +164,25 @@ func openError(err error) error {
 	if errors.Is(err, pebble.ErrDBDoesNotExist) {
 		return fmt.Errorf("%w: %w", ErrNone, err)
 	}
-	var sys syscall.Errno
-	if errors.As(err, &sys) && sys != syscall.ENOENT && sys != syscall.ENOTDIR && sys != syscall.EISDIR {
+	if OfSystem(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }
+
+// OfSystem reports whether an error of reading files comes from the operating system, such as a
+// missing permission, a file system that is mounted read-only, or a full disk. Such an error says
+// nothing about what the files hold. A file that is missing is not such an error.
+func OfSystem(err error) bool {
+	var sys syscall.Errno
+	return errors.As(err, &sys) && sys != syscall.ENOENT && sys != syscall.ENOTDIR && sys != syscall.EISDIR
+}
+
+// unlocked is a file system on which locks exclude nobody.
+type unlocked struct{ vfs.FS }
+
+// Lock implements vfs.FS.
+func (unlocked) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 func (d *DB) pebbleOptions() *pebble.Options {
 	po := &pebble.Options{
@@ -216,13 +234,24 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 // failure stays. fail returns the stored failure.
 func (d *DB) fail(where string, err error) error {
 	d.failOnce.Do(func() {
-		if pebble.IsCorruptionError(err) {
-			err = fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, errFailed, where, err)
+		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, errFailed, where, classify(err))
 		close(d.failed)
 	})
 	return d.failure
+}
+
+// classify wraps an error of Pebble in ErrDamaged if it says that a file is not as it was written:
+// its bytes are not, it is shorter than it should be, or it is gone. Every error that reading the
+// database returns goes through here.
+func classify(err error) error {
+	switch {
+	case err == nil, errors.Is(err, ErrDamaged), errors.Is(err, ErrFormat):
+		return err
+	case pebble.IsCorruptionError(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 // Failed returns a channel that is closed when the DB fails; Err then returns the reason.

@@ -12,7 +12,9 @@ import (
 )
 
 // VerifyScan reads the whole latest state and recomputes the app hash (I3 in docs/architecture.md).
-// It returns nil if it finds no damage. Otherwise it returns an error of class ErrDamaged that
+// Of a state that is open for reading only, it also checks every byte of every table, with the
+// older versions; a state that is open for writing replaces its tables meanwhile. It returns nil if
+// it finds no damage. Otherwise it returns an error of class ErrDamaged that
 // names the differences: invalid entries, by key or id, and whether keys or ids were lost, added or
 // altered. progress, which may be nil, is called from time to time with the number of leaves that
 // are done and their total. VerifyScan works on a snapshot, beside commits.
@@ -23,11 +25,17 @@ func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) 
 	}
 	defer s.Close()
 
+	v := verifier{Reader: s, ctx: ctx, progress: progress, hasher: apphash.NewHasher()}
+	if d.o.ReadOnly {
+		if err := d.verifyTables(v.step); err != nil {
+			return err
+		}
+	}
+
 	if s.now.chain == nil {
 		return nil
 	}
 
-	v := verifier{Reader: s, ctx: ctx, progress: progress, hasher: apphash.NewHasher()}
 	for _, step := range []func() error{v.keys, v.ids, v.expiry, v.sums} {
 		if err := step(); err != nil {
 			return fmt.Errorf("state %s: %w", d.dir, errors.Join(append(v.found, err)...))

@@ -140,31 +140,97 @@ func TestFlippedBitIsDamage(t *testing.T) {
 	require.Greater(t, found, 10, "most of a table is data")
 }
 
-// flip flips a random bit of the one table.
-func flip(t *testing.T, fs vfs.FS, rng *rand.Rand) {
+// A flipped bit anywhere in a table is found by a scan of a state that is open for reading only: in
+// a version that was replaced, an index, a filter, the properties, or the footer.
+func TestEveryByteOfATableIsVerified(t *testing.T) {
+	fs := vfs.NewMem()
+	d := open(t, fs)
+	require.NoError(t, d.StartChain(1, chainStarted(1)))
+
+	for i := range 20 { // the older versions fill more than one block
+		d.testCommit(t, uint64(2+i), put("a", strings.Repeat(string(rune('a'+i)), 5000)), put("b", "2"))
+	}
+
+	require.NoError(t, d.Close())
+	tables := 0
+
+	for _, name := range tablesOf(t, fs) {
+		size := sizeOf(t, fs, name)
+		tables++
+
+		for at := range size {
+			// Every third byte of what is not data, and a sample of the data.
+			if at < size-2000 && at%197 != 0 || at%3 != 0 {
+				continue
+			}
+			bit := byte(1) << (at % 8)
+			flipAt(t, fs, name, at, bit)
+			d, err := Open(dir, Options{FS: fs, ReadOnly: true})
+			if err == nil {
+				err = errors.Join(d.VerifyScan(t.Context(), nil), d.Close())
+			}
+			require.ErrorIs(t, err, ErrDamaged, "%s, byte %d of %d", name, at, size)
+			flipAt(t, fs, name, at, bit)
+		}
+
+		truncated := vfs.NewMem()
+		_, err := vfs.Clone(fs, truncated, dir, dir)
+		require.NoError(t, err)
+		require.NoError(t, truncated.Remove(path.Join(dir, name)))
+		d, err := Open(dir, Options{FS: truncated, ReadOnly: true})
+		if err == nil {
+			err = errors.Join(d.VerifyScan(t.Context(), nil), d.Close())
+		}
+		require.ErrorIs(t, err, ErrDamaged, "without %s", name)
+	}
+
+	require.Positive(t, tables)
+	d, err := Open(dir, Options{FS: fs, ReadOnly: true})
+	require.NoError(t, err)
+	require.NoError(t, d.VerifyScan(t.Context(), nil), "every bit is back")
+	require.NoError(t, d.Close())
+}
+
+// tablesOf returns the names of a state's tables.
+func tablesOf(t *testing.T, fs vfs.FS) (tables []string) {
+	t.Helper()
 	names, err := fs.List(dir)
 	require.NoError(t, err)
 
 	for _, n := range names {
-		if path.Ext(n) != ".sst" {
-			continue
+		if path.Ext(n) == ".sst" {
+			tables = append(tables, n)
 		}
-
-		f, err := fs.OpenReadWrite(path.Join(dir, n), vfs.WriteCategoryUnspecified)
-		require.NoError(t, err)
-		st, err := f.Stat()
-		require.NoError(t, err)
-		at := rng.Int64N(st.Size())
-		b := make([]byte, 1)
-		_, err = f.ReadAt(b, at)
-		require.NoError(t, err)
-		b[0] ^= 1 << rng.IntN(8)
-		_, err = f.WriteAt(b, at)
-		require.NoError(t, err)
-		require.NoError(t, f.Close())
-
-		return
 	}
 
-	t.Fatal("no table was written")
+	return tables
+}
+
+func sizeOf(t *testing.T, fs vfs.FS, name string) int64 {
+	t.Helper()
+	st, err := fs.Stat(path.Join(dir, name))
+	require.NoError(t, err)
+	return st.Size()
+}
+
+// flipAt flips bits of one byte of a file of the state.
+func flipAt(t *testing.T, fs vfs.FS, name string, at int64, bits byte) {
+	t.Helper()
+	f, err := fs.OpenReadWrite(path.Join(dir, name), vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	require.NoError(t, err)
+	b[0] ^= bits
+	_, err = f.WriteAt(b, at)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+// flip flips a random bit of the one table.
+func flip(t *testing.T, fs vfs.FS, rng *rand.Rand) {
+	tables := tablesOf(t, fs)
+	require.NotEmpty(t, tables, "no table was written")
+	at := rng.Int64N(sizeOf(t, fs, tables[0]))
+	flipAt(t, fs, tables[0], at, 1<<rng.IntN(8))
 }

@@ -14,7 +14,8 @@
 //   - A Tail survives the end of the log's incarnation. When the log is open again, it continues
 //     after the last record that it read (unless Options.EndWithLog is set).
 //   - Missing records are an error and are never skipped: ErrNoRecord if truncation removed them,
-//     ErrBeyond if this log never had the cursor, eventlog.ErrCorrupt for damage and for gaps.
+//     ErrBeyond if this log never had the cursor, ErrForeign if Options.Admit
+//     refuses it, eventlog.ErrCorrupt for damage and for gaps.
 //   - With a retainer, no record after the last checkpoint is truncated from a log in which the
 //     Tail has been opened.
 //

@@ -21,12 +21,17 @@ var (
 	// ErrBeyond means that the cursor lies after the last record, so it does not come from this
 	// log.
 	ErrBeyond = errors.New("cursor lies beyond the log's end")
+
+	// ErrForeign is the class of the errors of Options.Admit: the log has another record under the
+	// cursor's index than the one that the reader has seen.
+	ErrForeign = errors.New("cursor is refused")
 )
 
 // Final reports whether err is permanent, because records are missing or damaged. Waiting does not
 // help then.
 func Final(err error) bool {
-	return errors.Is(err, ErrNoRecord) || errors.Is(err, ErrBeyond) || errors.Is(err, eventlog.ErrCorrupt)
+	return errors.Is(err, ErrNoRecord) || errors.Is(err, ErrBeyond) || errors.Is(err, ErrForeign) ||
+		errors.Is(err, eventlog.ErrCorrupt)
 }
 
 const (
@@ -61,6 +66,11 @@ type Options struct {
 	// when the Tail first opens the log.
 	After   uint64
 	FromNow bool
+
+	// Admit, if set, is asked once, when the log is first open, whether it has the record that the
+	// reader has seen at After; first is the log's oldest record. Its error is final (ErrForeign).
+	// It is not asked for a Tail that begins anywhere.
+	Admit func(after, first uint64) error
 
 	Kinds []eventlog.Kind // kinds of the records that Next returns; nil means all
 
@@ -145,6 +155,10 @@ func (t *Tail) Open(ctx context.Context) error {
 			at = st.Durable
 		case anywhere:
 			at = st.First - 1
+		case !t.begun && t.Admit != nil:
+			if err := t.Admit(at, st.First); err != nil {
+				return fmt.Errorf("%w: %w", ErrForeign, err)
+			}
 		}
 
 		if end := readable(st); at > end {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/tail"
@@ -26,6 +27,9 @@ var (
 
 	// ErrBeyond: the cursor does not come from this log.
 	ErrBeyond = tail.ErrBeyond
+
+	// ErrForeign: the log was restored or replaced, and its record at the cursor is another one.
+	ErrForeign = tail.ErrForeign
 )
 
 // Core is the part of a node that NodeService needs. All methods are safe for concurrent use. Each
@@ -54,15 +58,16 @@ type Core interface {
 	// have more than max bytes together.
 	Get(ctx context.Context, keys [][]byte, height uint64, max int) (Read, error)
 
-	// Follow calls send with each durable record whose index is above after, in order. If kinds is
+	// Follow calls send with each durable record after the cursor, in order. If kinds is
 	// not empty, it leaves out records of other kinds. At the end of the log it waits for new
 	// records, until ctx ends or send fails. From time to time it sends a Logged without a kind,
-	// which carries only the cursor. It returns ErrNoRecord if after lies before the oldest record
-	// that is kept.
-	Follow(ctx context.Context, after uint64, kinds []string, send func(Logged) error) error
+	// which carries only the cursor. It returns ErrNoRecord if the cursor lies before the oldest
+	// record that is kept, ErrBeyond if it lies after the newest, and ErrForeign if the log has
+	// another record there.
+	Follow(ctx context.Context, after client.Cursor, kinds []string, send func(Logged) error) error
 
-	// Newest returns the index of the newest durable record.
-	Newest(ctx context.Context) (uint64, error)
+	// Newest returns the cursor of the newest durable record.
+	Newest(ctx context.Context) (client.Cursor, error)
 
 	// Status describes the chain and the node, and says whether the node is ready. It returns an
 	// error while the engines that it asks are down. A chain that has not started is zero.
@@ -85,13 +90,16 @@ type Status struct {
 	Consensus    string // "solo", "comet"
 	LogIndex     uint64 // index of the event log's last durable record
 	AppliedIndex uint64 // index of the last record applied to the state
+	History      string // in which the log writes new records
+	LogID        [16]byte
 
 	Condition consensus.Condition // whether the node is ready, and if it is not, why
 }
 
 // Logged is a record of the event log. Its data is valid only during the call that receives it.
 type Logged struct {
-	Index uint64
-	Kind  string
-	Data  []byte
+	Index   uint64
+	History string // in which the record was written
+	Kind    string
+	Data    []byte
 }

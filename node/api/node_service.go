@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -66,7 +67,7 @@ func (o NodeOptions) withDefaults() NodeOptions {
 // NodeHandler returns the handler of NodeService over b, and the path prefix to mount it at.
 func NodeHandler(b Core, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
-	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
+	opts := []connect.HandlerOption{knownEnums(), connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
 	if o.Token != "" {
 		opts = append(opts, connect.WithInterceptors(wantToken(o.Token)))
 	}
@@ -287,6 +288,7 @@ func (s *nodeService) Status(ctx context.Context,
 		BlockTime: timestamp(st.Chain.Time), Version: st.Version, PoolSize: uint64(st.PoolSize), Profile: st.Profile,
 		Consensus: st.Consensus, Ready: st.Condition.Able(), LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
 		Readiness: ReadinessOf(st.Condition),
+		History:   st.History, LogId: st.LogID[:],
 	}), nil
 }
 
@@ -299,7 +301,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 		}
 	}
 
-	after := req.Msg.After
+	after := client.Cursor{History: req.Msg.History, Index: req.Msg.After}
 
 	if req.Msg.FromNow {
 		newest, err := s.core.Newest(ctx)
@@ -308,13 +310,13 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 		}
 		after = newest
 		// A client that is cut off before the first record continues here.
-		if err := stream.Send(&apiv1.FollowResponse{Index: after}); err != nil {
+		if err := stream.Send(&apiv1.FollowResponse{Index: after.Index, History: after.History}); err != nil {
 			return err
 		}
 	}
 
 	err := s.core.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
-		return stream.Send(&apiv1.FollowResponse{Index: r.Index, Kind: r.Kind, Record: r.Data})
+		return stream.Send(&apiv1.FollowResponse{Index: r.Index, History: r.History, Kind: r.Kind, Record: r.Data})
 	})
 
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
@@ -142,9 +143,9 @@ func (f *fakeNode) Get(_ context.Context, keys [][]byte, height uint64, _ int) (
 	return r, f.fail
 }
 
-func (f *fakeNode) Follow(_ context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
+func (f *fakeNode) Follow(_ context.Context, from client.Cursor, kinds []string, send func(api.Logged) error) error {
 	for _, r := range f.records {
-		if r.Index > after && (len(kinds) == 0 || slices.Contains(kinds, r.Kind)) {
+		if r.Index > from.Index && (len(kinds) == 0 || slices.Contains(kinds, r.Kind)) {
 			if err := send(r); err != nil {
 				return err
 			}
@@ -153,7 +154,9 @@ func (f *fakeNode) Follow(_ context.Context, after uint64, kinds []string, send 
 	return nil
 }
 
-func (f *fakeNode) Newest(context.Context) (uint64, error) { return uint64(len(f.records)), nil }
+func (f *fakeNode) Newest(context.Context) (client.Cursor, error) {
+	return client.Cursor{Index: uint64(len(f.records))}, nil
+}
 
 func (f *fakeNode) Status(context.Context) (api.Status, error) {
 	return api.Status{Chain: chain.State{ChainID: "test", Height: 7, AppHash: []byte{1}}, PoolSize: 3,

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -113,10 +112,11 @@ func eventsQuery(r *http.Request) (EventsQuery, error) {
 	}
 
 	if after != "" {
-		if q.After, err = strconv.ParseUint(after, 10, 64); err != nil {
+		c, err := client.ParseCursor(after)
+		if err != nil {
 			return q, invalid(from, "%q is no cursor, want the id of an event", after)
 		}
-		q.FromNow = false
+		q.After, q.History, q.FromNow = c.Index, c.History, false
 	}
 
 	return q, q.check()
@@ -136,7 +136,7 @@ func httpError(w http.ResponseWriter, err error) {
 	case connect.CodePermissionDenied:
 		status = http.StatusForbidden
 
-	case connect.CodeOutOfRange:
+	case connect.CodeOutOfRange, connect.CodeFailedPrecondition: // the records after the cursor
 		status = http.StatusGone
 
 	case connect.CodeResourceExhausted, connect.CodeUnavailable:
@@ -189,7 +189,7 @@ func (s *sse) send(m *apiv1.EventsResponse) error {
 		b = append(b, ": alive\n"...)
 	}
 	if m.Cursor != nil {
-		b = fmt.Appendf(b, "id: %d\n", *m.Cursor)
+		b = fmt.Appendf(b, "id: %v\n", client.Cursor{History: m.History, Index: *m.Cursor})
 	}
 
 	if m.Event != nil {

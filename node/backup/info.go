@@ -9,13 +9,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 )
 
 // The files and directories of a backup.
@@ -48,6 +52,10 @@ type Info struct {
 	Token    bool          `json:"token"`    // the admin token is in the backup
 	Created  time.Time     `json:"created"`
 	Program  string        `json:"program"`
+
+	// Facts of the home that the backup is from; empty if that home did not know them.
+	Backends backends.Record  `json:"backends,omitempty"` // what its chain needs
+	History  *history.History `json:"history,omitempty"`  // of its log
 
 	Files map[string]snapshots.Hex `json:"files,omitempty"` // SHA-256 of the files beside the log and the snapshot
 	Sum   snapshots.Hex            `json:"sum,omitempty"`   // SHA-256 of this file with an empty sum
@@ -95,7 +103,14 @@ func Verify(ctx context.Context, src string, progress func(step string, done, to
 		progress = func(string, uint64, uint64) {}
 	}
 	damaged := func(format string, args ...any) error {
-		return fmt.Errorf("%w: backup %s: %w", exit.ErrDamage, src, fmt.Errorf(format, args...))
+		err := fmt.Errorf(format, args...)
+		switch {
+		case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+			return fmt.Errorf("%w: backup %s: %w", exit.ErrConfig, src, err)
+		case storage.OfSystem(err), ctx.Err() != nil:
+			return fmt.Errorf("backup %s: %w", src, err)
+		}
+		return fmt.Errorf("%w: backup %s: %w", exit.ErrDamage, src, err)
 	}
 
 	if err := info.checkFiles(src); err != nil {

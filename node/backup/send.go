@@ -16,7 +16,9 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/history"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -37,6 +39,9 @@ type Sender struct {
 	Manifest    snapshots.Manifest // the snapshot
 	First, Last uint64             // the records to send; none if Last is First-1
 
+	Backends backends.Record  // what the home's chain needs
+	History  *history.History // of the home's log; nil: it is unknown
+
 	OpenLog func(from uint64) (*eventlog.Cursor, error) // reads the log from a record on
 	Send    func(*apiv1.BackupResponse) error           // sends a part
 }
@@ -50,6 +55,7 @@ func (b *Sender) Run(ctx context.Context) error {
 
 	if err := b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_Begin{Begin: &apiv1.BackupBegin{
 		Snapshot: m, First: b.First, Last: b.Last, LogId: b.Manifest.LogID, Bytes: b.Manifest.Bytes,
+		Backends: b.Backends.JSON(), History: b.History.JSON(),
 	}}}); err != nil {
 		return err
 	}

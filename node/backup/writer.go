@@ -17,8 +17,10 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -30,6 +32,7 @@ type Writer struct {
 	tmp      string // the directory in which the backup is made
 	token    []byte
 	progress func(step string, done, total uint64)
+	prove    func(ctx context.Context, dir string) error
 	info     Info
 	manifest snapshots.Manifest
 
@@ -52,8 +55,8 @@ func NewWriter(dest string, o Options) (*Writer, error) {
 		return nil, err
 	}
 
-	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.ProgressFunc(), sum: newRecordSum(),
-		token: o.Token}
+	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.ProgressFunc(), prove: o.prove,
+		sum: newRecordSum(), token: o.Token}
 	w.info = Info{Format: formatVersion, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
 		Token: len(o.Token) > 0}
 
@@ -137,6 +140,17 @@ func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = m.ChainID, m.Period, m.Height, m.AppHash
 	w.info.LogID, w.info.First, w.info.Last = b.LogId, b.First, b.Last
 	w.next = b.First
+
+	if len(b.Backends) > 0 {
+		if w.info.Backends, err = backends.Parse(backends.FileName, b.Backends); err != nil {
+			return err
+		}
+	}
+	if len(b.History) > 0 {
+		if w.info.History, err = history.Parse(b.History); err != nil {
+			return err
+		}
+	}
 
 	if b.First == 0 || b.First > m.Index+1 || b.Last+1 < b.First {
 		return fmt.Errorf("backup: records %d to %d do not follow snapshot %s", b.First, b.Last, m.ID)
@@ -231,7 +245,7 @@ func (w *Writer) records(p *apiv1.BackupRecords) error {
 	return nil
 }
 
-// Finish verifies every byte of the backup and moves it to its destination.
+// Finish proves that the backup is whole (see Options.Prove) and moves it to its destination.
 func (w *Writer) Finish(ctx context.Context) (Info, error) {
 	if !w.ended || w.file != nil {
 		return w.info, errors.New("backup: it is not complete")
@@ -260,7 +274,7 @@ func (w *Writer) Finish(ctx context.Context) (Info, error) {
 		err = durable.OS.WriteNew(filepath.Join(w.tmp, FileName), data, 0o600)
 	}
 	if err == nil {
-		_, err = Verify(ctx, w.tmp, w.progress)
+		err = w.prove(ctx, w.tmp)
 	}
 
 	for _, d := range []string{dir, filepath.Dir(dir), w.tmp} {

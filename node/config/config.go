@@ -37,6 +37,7 @@ type ConsensusConfig struct {
 	MaxTxs     int
 
 	RetainBlocks int64 // of a consensus with peers
+	MemoryShare  int   // percentage of GOMEMLIMIT for the processes of the consensus
 }
 
 // PoolConfig bounds the mempool.
@@ -97,7 +98,7 @@ func Defaults() Config {
 	return Config{
 		Profile:     plan.Default,
 		Listen:      "127.0.0.1:7070",
-		Consensus:   ConsensusConfig{Kind: defaultKind(), MaxTxs: 5_000},
+		Consensus:   ConsensusConfig{Kind: defaultKind(), MaxTxs: 5_000, MemoryShare: 100},
 		Pool:        PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
 		Log:         LogConfig{SegmentBytes: 64 << 20, Retain: RetainAll},
 		Snapshots:   SnapshotsConfig{EveryBytes: 512 << 20, Keep: 2},

@@ -108,6 +108,12 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.Consensus.RetainBlocks },
 	},
 	{
+		Name: "consensus.memory_share", Min: 1, Max: 100, Unit: "percent",
+		Doc: "Share of GOMEMLIMIT that a consensus with a process of its own gets for that process. The " +
+			"node's own process keeps the whole of GOMEMLIMIT.",
+		field: func(c *Config) any { return &c.Consensus.MemoryShare },
+	},
+	{
 		Name: "pool.max_txs", Min: 1, Max: 10_000_000, Unit: "transactions",
 		Doc: "Largest number of accepted transactions without a result. Further transactions are refused until " +
 			"there is room.",

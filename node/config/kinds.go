@@ -14,7 +14,7 @@ import (
 func (c Config) ConsensusHome(dir string, g chain.Genesis) consensus.Home {
 	return consensus.Home{
 		Dir: dir, Genesis: g, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxs: c.Consensus.MaxTxs,
-		RetainBlocks: uint64(c.Consensus.RetainBlocks),
+		RetainBlocks: uint64(c.Consensus.RetainBlocks), MemoryShare: c.Consensus.MemoryShare,
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/history"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
@@ -25,6 +26,9 @@ type Options struct {
 
 	// Log returns the log of the node that runs now, or the reason why there is none.
 	Log func() (Log, error)
+
+	// History returns the history of the log, once it was opened; nil: cursors have none.
+	History func() *history.History
 
 	Backlog   int           // how many of the newest live events are kept for slow readers; 4,096
 	Streams   int           // how many streams may be open at once; 1,024
@@ -46,6 +50,9 @@ func New(o Options) *Source {
 	}
 	if o.Streams == 0 {
 		o.Streams = 1_024
+	}
+	if o.History == nil {
+		o.History = func() *history.History { return nil }
 	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
@@ -81,7 +88,8 @@ func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1
 	kinds := matching(chain)
 	st := &stream{source: s, records: len(kinds) > 0, chain: chain, cursor: q.After, known: !q.FromNow, send: send}
 	st.log = tail.New(tail.Options{Log: s.Log, After: q.After, FromNow: q.FromNow, Kinds: kinds,
-		Bus: s.Bus, Chain: chain, Changed: s.feed.changed, EndWithLog: q.Once})
+		Admit: func(after, first uint64) error { return s.History().Check(q.History, after, first) },
+		Bus:   s.Bus, Chain: chain, Changed: s.feed.changed, EndWithLog: q.Once})
 	defer st.log.Close()
 
 	place := s.feed.end() // before the log is asked, so as not to miss events meanwhile
@@ -140,7 +148,7 @@ func (s *stream) emit(m *apiv1.EventsResponse) error {
 func (s *stream) emitLocked(m *apiv1.EventsResponse) error {
 	if s.known {
 		at := s.cursor
-		m.Cursor, s.told = &at, at
+		m.Cursor, m.History, s.told = &at, s.source.History().At(at), at
 	}
 	return s.send(m)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -135,8 +136,28 @@ func IsHome(dir string) bool {
 // Lock makes this process the only one that uses the home, until the returned file is closed or the
 // process ends.
 func Lock(home string) (*os.File, error) {
+	f, err := flock.TryLock(filepath.Join(home, lockFile))
+	return locked(home, f, err)
+}
+
+// LockToRead is like Lock, and also locks a home that this process cannot write, for example on a
+// file system that is mounted read-only. If such a home has no lock file, as a copy of a home may,
+// nothing is locked: no process can use the home from here.
+func LockToRead(home string) (io.Closer, error) {
 	path := filepath.Join(home, lockFile)
 	f, err := flock.TryLock(path)
+
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		if f, err = flock.TryLockToRead(path); errors.Is(err, fs.ErrNotExist) {
+			return io.NopCloser(nil), nil
+		}
+	}
+	return locked(home, f, err)
+}
+
+// locked returns f, the lock of a home, if no process uses the home. An error of the attempt to
+// take the lock gets its class.
+func locked(home string, f *os.File, err error) (*os.File, error) {
 	if errors.Is(err, flock.ErrLocked) {
 		user := "another process"
 		if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
@@ -149,6 +170,28 @@ func Lock(home string) (*os.File, error) {
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
+	if err != nil {
+		return nil, err
+	}
 
-	return f, err
+	if err := logUnused(home); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+
+	return f, nil
+}
+
+// logUnused returns exit.ErrHomeInUse if a process has the home's log open, although it does not
+// hold the home's lock: the file LOCK was removed under it. What comes next would change files that
+// it uses.
+func logUnused(home string) error {
+	f, err := flock.TryLockExisting(filepath.Join(LogDir(home), lockFile))
+	if err == nil {
+		return f.Close()
+	}
+	if errors.Is(err, flock.ErrLocked) {
+		return fmt.Errorf("%w: a process uses the log of %s, though it does not hold %s: was that file removed?",
+			exit.ErrHomeInUse, home, filepath.Join(home, lockFile))
+	}
+	return nil // a home without a log, or one that cannot be opened: the code that opens the log reports it
 }

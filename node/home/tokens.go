@@ -36,6 +36,14 @@ func ReadToken(path string) (string, error) {
 	if len(token) < 20 {
 		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
 	}
+	if i := strings.IndexFunc(token, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+		return "", fmt.Errorf("%w: %s: byte %d is no printable ASCII character, and no client can send such a token",
+			exit.ErrConfig, path, i+1)
+	}
+	if strings.TrimSpace(token) != token {
+		return "", fmt.Errorf("%w: %s: the token begins or ends with a space, which clients leave out",
+			exit.ErrConfig, path)
+	}
 
 	return token, nil
 }

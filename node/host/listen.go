@@ -14,27 +14,37 @@ import (
 )
 
 // inHome resolves a path of the configuration, which is relative to the home unless it is absolute.
-func (h *Host) inHome(path string) string {
+func inHome(home, path string) string {
 	if filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(h.Home, path)
+	return filepath.Join(home, path)
+}
+
+// LoadCertificate reads the certificate that the configuration of a home names. It returns nil if
+// the configuration names none. Errors are exit.ErrConfig.
+func LoadCertificate(home string, c config.TLSConfig) (*tls.Certificate, error) {
+	if c.Cert == "" {
+		return nil, nil
+	}
+
+	certPath, keyPath := inHome(home, c.Cert), inHome(home, c.Key)
+	cert, err := tls.LoadX509KeyPair(certPath, keyPath)
+	if err != nil {
+		return nil, fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", exit.ErrConfig, certPath, keyPath, err)
+	}
+	return &cert, nil
 }
 
 // Reload reads the certificate of the listener again. Open connections keep the one that they have.
 // An error, which is exit.ErrConfig, leaves the certificate as it was.
 func (h *Host) Reload() error {
-	if h.TLS.Cert == "" {
-		return nil
+	cert, err := LoadCertificate(h.Home, h.TLS)
+	if err != nil || cert == nil {
+		return err
 	}
 
-	cert, err := tls.LoadX509KeyPair(h.inHome(h.TLS.Cert), h.inHome(h.TLS.Key))
-	if err != nil {
-		return fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", exit.ErrConfig, h.inHome(h.TLS.Cert),
-			h.inHome(h.TLS.Key), err)
-	}
-
-	h.certificate.Store(&cert)
+	h.certificate.Store(cert)
 
 	return nil
 }
@@ -77,7 +87,7 @@ func (h *Host) nodeFile(addr string) api.NodeFile {
 
 	if h.TLS.Cert != "" {
 		f.Address = "https://" + f.Address
-		f.Certificate = h.inHome(h.TLS.Cert)
+		f.Certificate = inHome(h.Home, h.TLS.Cert)
 	}
 
 	return f

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -112,6 +114,17 @@ func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 		ConnState: newConns(h.Bounds.Conns).state,
 		ErrorLog:  zap.NewStdLog(h.Diagnostics.Named("http")),
 	}}, nil
+}
+
+// RemoveNodeFile removes the node file of the home, if this host has written it.
+func (h *Host) RemoveNodeFile() {
+	a := h.address.Load()
+	if a == nil {
+		return // it never listened: a node file is another's, or a killed process's
+	}
+	if there, err := api.ReadNodeFile(h.Home); err == nil && there == h.nodeFile(*a) {
+		_ = os.Remove(filepath.Join(h.Home, api.NodeFileName)) // a stale file says that its process has ended
+	}
 }
 
 // mux returns a handler that serves the table of routes. Its streams end when the context streams

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/coppice-go/coppice/engines/chain"
@@ -37,6 +38,12 @@ type record struct {
 	ID     string `json:"id"`
 	Eager  int    `json:"eager"`  // before it had its place
 	Placed int    `json:"placed"` // at its place
+}
+
+// Check returns ErrDeaths if the file of deaths in dir cannot be read. It changes nothing.
+func Check(dir string) error {
+	_, err := readLedger(filepath.Join(dir, deathsFile))
+	return err
 }
 
 func readLedger(path string) (ledger, error) {

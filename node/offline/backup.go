@@ -8,8 +8,10 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/history"
 	"github.com/coppice-go/coppice/node/home"
 )
 
@@ -26,6 +28,9 @@ func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Inf
 
 	h.fatal = o.Fatal
 	if err := home.TraitsOf(dir).NoBackup; err != nil {
+		return backup.Info{}, err
+	}
+	if err := checkFiles(dir, false); err != nil {
 		return backup.Info{}, err
 	}
 
@@ -45,11 +50,20 @@ func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options)
 		return info, err
 	}
 
+	if o.Prove == nil {
+		o.Prove = Rehearse
+	}
+
 	w, err := backup.NewWriter(dest, o)
 	if err != nil {
 		return info, err
 	}
 	defer w.Abandon()
+
+	needs, err := backends.Needed(ctx, h.home, h.logs, func(done, total uint64) { progress("backends", done, total) })
+	if err != nil {
+		return info, err
+	}
 
 	l, err := h.readLog()
 	if err != nil {
@@ -63,12 +77,22 @@ func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options)
 	}
 
 	b := backup.Sender{Home: h.home, Snapshots: h.Snapshots(), Manifest: m, First: min(m.Index+1, floor),
-		Last: l.Durable(), OpenLog: l.Cursor, Send: w.Take}
+		Last: l.Durable(), OpenLog: l.Cursor, Send: w.Take, Backends: needs, History: h.history()}
 	if err := b.Run(ctx); err != nil {
 		return info, err
 	}
 
 	return w.Finish(ctx)
+}
+
+// history returns the history of the home's log, or nil if it is unknown: then no cursor of before
+// is accepted by a node that is restored from the backup.
+func (h *StoppedHome) history() *history.History {
+	was, err := history.Read(h.home)
+	if err != nil {
+		return nil
+	}
+	return was
 }
 
 // poolFloor returns the index of a log's oldest TxLaunched whose transaction has not ended. If

@@ -56,22 +56,47 @@ func Restore(ctx context.Context, src, dir string, progress func(step string, do
 	}
 
 	tmp := dir + restoringSuffix
-	if err := os.RemoveAll(tmp); err != nil {
-		return info, fmt.Errorf("%w: %w", exit.ErrConfig, err)
-	}
-
-	r := restoration{src: src, home: tmp, info: info, progress: progress}
-	if err := r.run(ctx); err != nil {
-		return info, errors.Join(exit.Classify(err), os.RemoveAll(tmp))
+	r := restoration{src: src, home: tmp, info: info, progress: progress, copy: copyFile}
+	if err := r.make(ctx); err != nil {
+		return info, errors.Join(err, os.RemoveAll(tmp))
 	}
 	return info, durable.OS.Rename(tmp, dir)
 }
 
-// restoration is one call of Restore.
+// rehearsalSuffix ends the name of the directory in which Rehearse restores.
+const rehearsalSuffix = ".rehearsal"
+
+// Rehearse verifies a backup and restores it to a directory beside it, which it removes again. A
+// backup that passes can be restored, and the node can start with what is restored. The tables of
+// the state are not copied, where the file system has hard links. Errors are exit.ErrConfig and
+// exit.ErrDamage.
+func Rehearse(ctx context.Context, src string, progress func(step string, done, total uint64)) error {
+	if progress == nil {
+		progress = func(string, uint64, uint64) {}
+	}
+	info, err := backup.Verify(ctx, src, progress)
+	if err != nil {
+		return exit.Classify(err)
+	}
+
+	r := restoration{src: src, home: src + rehearsalSuffix, info: info, progress: progress, copy: linkFile}
+	return errors.Join(r.make(ctx), os.RemoveAll(r.home))
+}
+
+// restoration is one call of Restore or Rehearse.
 type restoration struct {
 	src, home string // the backup, and the new home under its temporary name
 	info      backup.Info
 	progress  func(step string, done, total uint64)
+	copy      func(from, to string, mode fs.FileMode) error // copies a file of the snapshot
+}
+
+// make makes the home in place of what is left of an earlier attempt. Its errors have a class.
+func (r *restoration) make(ctx context.Context) error {
+	if err := os.RemoveAll(r.home); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	return exit.Classify(r.run(ctx))
 }
 
 // run makes the home and verifies it.
@@ -86,13 +111,16 @@ func (r *restoration) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.facts(id); err != nil {
+		return err
+	}
 	if err := r.snapshot(); err != nil {
 		return err
 	}
 
 	dir := snapshots.Dir{FS: vfs.Default, Path: home.SnapshotDir(r.home)}
 	m, err := dir.Install(ctx, r.info.Snapshot,
-		snapshots.Installing{State: home.StateDir(r.home), LogID: id, Index: r.index()})
+		snapshots.Installing{State: home.StateDir(r.home), LogID: id, Index: r.index(), Verified: true})
 	if err != nil {
 		return err
 	}
@@ -109,7 +137,7 @@ func (r *restoration) run(ctx context.Context) error {
 		}
 	}
 
-	v, err := Verify(ctx, r.home, VerifyOptions{SkipReplay: true, Progress: r.progress})
+	v, err := Verify(ctx, r.home, VerifyOptions{SkipReplay: true, Progress: r.progress, restored: true})
 	if err != nil {
 		return err
 	}
@@ -159,6 +187,20 @@ func (r *restoration) files() error {
 	return err
 }
 
+// facts writes what the backup knows of the home that it is from: the backends that the chain
+// needs, and the history of the records.
+func (r *restoration) facts(log [16]byte) error {
+	if len(r.info.Backends) > 0 {
+		if err := r.info.Backends.Write(r.home); err != nil {
+			return err
+		}
+	}
+	if h := r.info.History; h != nil && h.LogID == r.info.LogID.String() {
+		return h.Restored(log, r.info.Last).Write(r.home)
+	}
+	return nil
+}
+
 // snapshot copies the snapshot to the snapshots of the new home, because replay begins with it. The
 // source of the copy names the log that the backup is from.
 func (r *restoration) snapshot() error {
@@ -172,7 +214,7 @@ func (r *restoration) snapshot() error {
 	}
 
 	for _, f := range m.Files {
-		if err := copyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
+		if err := r.copy(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
 			return err
 		}
 	}
@@ -273,4 +315,12 @@ func copyFile(from, to string, mode fs.FileMode) error {
 
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Sync(), out.Close())
+}
+
+// linkFile makes another name of a file that nobody changes. Where it cannot, it copies the file.
+func linkFile(from, to string, mode fs.FileMode) error {
+	if filepath.Ext(from) == ".sst" && os.Link(from, to) == nil {
+		return nil
+	}
+	return copyFile(from, to, mode)
 }

@@ -1,14 +1,21 @@
 package offline
 
 import (
+	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node"
@@ -18,8 +25,28 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	consensus.Register(solo.Kind{})
+	consensus.Register(solo.Kind{}, comet.Kind{})
+	if len(os.Args) > 1 && os.Args[1] == child.Command {
+		os.Exit(runCometBFT(os.Args[2:]))
+	}
 	os.Exit(m.Run())
+}
+
+// runCometBFT is the main function of the test binary if a node runs it as its CometBFT.
+func runCometBFT(args []string) int {
+	f := flag.NewFlagSet(child.Command, flag.ContinueOnError)
+	run := comet.Kind{}.Traits().Commands[0].New(f)
+	if err := f.Parse(args); err != nil {
+		return exit.Usage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	status, err := run(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return status
 }
 
 func formatOf(t *testing.T, dir string) string {

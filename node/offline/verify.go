@@ -19,6 +19,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/install"
@@ -34,6 +35,10 @@ type VerifyOptions struct {
 	// took the first time.
 	SkipReplay bool
 
+	// SkipConsensus leaves out the files of the kind of consensus, such as CometBFT's databases. It
+	// is for a copy of a home without them.
+	SkipConsensus bool
+
 	// Fatal ends the process when the scratch state can neither be used nor closed, for example
 	// because its disk is full. It must not return; nil panics.
 	Fatal func(error)
@@ -43,6 +48,8 @@ type VerifyOptions struct {
 
 	Disk vfs.FS      // nil: the operating system's
 	Logs eventlog.FS // of the log, on the same disk; nil: the operating system's
+
+	restored bool // the home was just restored: what a backup does not have may be missing
 }
 
 // Verified describes what Verify has checked.
@@ -57,6 +64,7 @@ type Verified struct {
 	Launched   uint64 // acknowledged transactions
 	Unfinished uint64 // acknowledged transactions without a result: the next start continues with them
 
+	Snapshots  int    // of the home, each read whole
 	First      uint64 // the first record of the log
 	Base       string // the snapshot that replay began with; empty: the genesis
 	BaseHeight uint64 // the height of Base
@@ -65,10 +73,11 @@ type Verified struct {
 	LogTook, StateTook, ReplayTook time.Duration
 }
 
-// Verify checks a stopped home and changes nothing in it. It reads every byte of the log, and scans
-// the state. It executes the logged blocks again, and compares the results and app hashes with
-// those in the log and in the state. Errors are exit.ErrDamage (which names what is damaged, and
-// where), exit.ErrHomeInUse and exit.ErrConfig.
+// Verify checks a stopped home and changes nothing in it. It reads whatever a start, a backup and a
+// restore read: the files of the home, every byte of the log, of the state, of the snapshots and of
+// the databases of the consensus. It executes the logged blocks again, and compares the results and
+// app hashes with those in the log and in the state. Errors are exit.ErrDamage (which names what is
+// damaged, and where), exit.ErrHomeInUse and exit.ErrConfig.
 func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) {
 	var v Verified
 	if err := home.CheckFormat(dir); err != nil {
@@ -77,12 +86,15 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 	if o.Progress == nil {
 		o.Progress = func(string, uint64, uint64) {}
 	}
-	lock, err := home.Lock(dir)
+	lock, err := home.LockToRead(dir)
 	if err != nil {
 		return v, err
 	}
 	defer lock.Close()
 
+	if err := checkFiles(dir, o.restored); err != nil {
+		return v, err
+	}
 	if o.Disk == nil {
 		o.Disk = vfs.Default
 	}
@@ -148,20 +160,43 @@ func (r *verification) run(ctx context.Context) (err error) {
 	}
 
 	r.report.LogTook = time.Since(began)
+	if err := r.checkBackends(ctx); err != nil {
+		return err
+	}
+
 	began = time.Now()
-	if err := r.scan(ctx); err != nil {
+	err = r.scan(ctx)
+	if r.state != nil {
+		defer r.state.Close()
+	}
+	if err == nil {
+		err = r.readSnapshots(ctx)
+	}
+	if err != nil {
 		return err
 	}
 
 	r.report.StateTook = time.Since(began)
-	if r.state != nil {
-		defer r.state.Close()
-	}
-
 	began = time.Now()
 	defer func() { r.report.ReplayTook = time.Since(began) }()
 
 	return r.replay(ctx)
+}
+
+// checkBackends returns an error if replay would lack a backend. What a home needs is read in any
+// case, because a start reads it.
+func (r *verification) checkBackends(ctx context.Context) error {
+	needs, err := backends.Needed(ctx, r.home, r.Logs, func(done, total uint64) {
+		r.Progress("backends", done, total)
+	})
+	if err != nil || r.SkipReplay {
+		return err // without replay nothing is executed
+	}
+	if err := needs.Check(r.home, r.backends); err != nil {
+		return fmt.Errorf("%w, or verify with --skip-replay, which executes nothing", err)
+	}
+
+	return nil
 }
 
 // scan opens the home's state, if it has one, and checks that its contents give its app hash.
@@ -178,8 +213,34 @@ func (r *verification) scan(ctx context.Context) error {
 	}
 
 	r.state = state
+	if err := r.stateGenesis(state.State()); err != nil {
+		return err
+	}
 
 	return state.VerifyScan(ctx, func(done, total uint64) { r.Progress("state", done, total) })
+}
+
+// readSnapshots reads every byte of the home's snapshots. The node can do without one, but its
+// operator counts on it.
+func (r *verification) readSnapshots(ctx context.Context) error {
+	list, err := r.snapshots().List()
+	if err != nil {
+		return err
+	}
+
+	for _, e := range list {
+		err := e.Err
+		if err == nil {
+			_, err = r.snapshots().Verify(ctx, e.ID, func(done, total uint64) { r.Progress("snapshots", done, total) })
+		}
+		if err != nil {
+			return fmt.Errorf("snapshot %s: %w; the home can do without it, unless its log begins after record 1: "+
+				"remove %s and verify again", e.ID, err, r.Disk.PathJoin(r.snapshots().Path, e.ID))
+		}
+	}
+
+	r.report.Snapshots = len(list)
+	return nil
 }
 
 // replay builds the state again from the log. It compares the outcome of every block with the
@@ -196,10 +257,10 @@ func (r *verification) replay(ctx context.Context) error {
 	if err := r.checkAgreement(log); err != nil {
 		return err
 	}
+	defer r.removeScratch()
 	if err := r.beginReplay(ctx, log); err != nil {
 		return err
 	}
-	defer r.removeScratch()
 
 	total := log.Durable() - log.First() + 1
 
@@ -221,8 +282,11 @@ func (r *verification) replay(ctx context.Context) error {
 	}
 
 	r.report.Unfinished = uint64(len(r.pending))
+	if err := r.compareEnd(); err != nil || r.SkipConsensus {
+		return err
+	}
 
-	return r.compareEnd()
+	return checkConsensus(ctx, r.home, r.replayed.State())
 }
 
 // record replays the next record of the log.

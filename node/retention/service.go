@@ -14,7 +14,9 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/backup"
+	"github.com/coppice-go/coppice/node/history"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -120,9 +122,18 @@ func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	}
 	defer hold.Release()
 
+	needs, err := backends.Read(s.Home) // the start has written both
+	if err != nil {
+		return err
+	}
+	eras, err := history.Read(s.Home)
+	if err != nil {
+		return err
+	}
+
 	open := func(from uint64) (*eventlog.Cursor, error) { return log.Cursor(ctx, from) }
 	b := backup.Sender{Home: s.Home, Snapshots: s.Dir(), Manifest: m, First: first, Last: last,
-		OpenLog: open, Send: send}
+		OpenLog: open, Send: send, Backends: needs, History: eras}
 
 	return b.Run(ctx)
 }

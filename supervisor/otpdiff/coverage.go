@@ -179,6 +179,10 @@ func (w *watch) step(s Step, body string) {
 		where = "its supervisor is busy"
 	}
 
+	if s.By != "" {
+		w.byChild(s, where)
+	}
+
 	switch s.Op {
 	case Die:
 		w.has("done: a child ends, %s", s.Reason)
@@ -219,6 +223,26 @@ func (w *watch) step(s Step, body string) {
 		}
 
 		w.has("done: %s, %s, the child is %s", s.Op, where, state)
+	}
+}
+
+// byChild notes a call that a child made.
+func (w *watch) byChild(s Step, where string) {
+	whose := "a supervisor elsewhere"
+	if parentOf(s.By) == s.Path {
+		whose = "its own supervisor"
+	} else if within(s.By, s.Path) {
+		whose = "a supervisor above its own"
+	}
+	w.has("done: a child calls %s, %s", whose, where)
+	w.has("done: a child calls %s, %s", whose, s.Op)
+
+	id := s.ID
+	if s.Child != nil {
+		id = s.Child.ID
+	}
+	if join(s.Path, id) == s.By {
+		w.has("done: a child names itself, %s", s.Op)
 	}
 }
 

@@ -3,6 +3,7 @@ package otpdiff
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/coppice-go/coppice/supervisor"
@@ -233,7 +234,12 @@ func (g *generator) steps() []Step {
 		return []Step{g.die(g.paths[g.IntN(len(g.paths))])}
 
 	case n < 78:
-		return []Step{g.call(&g.sups[g.IntN(len(g.sups))])}
+		at := &g.sups[g.IntN(len(g.sups))]
+		s := g.call(at)
+		if g.chance(35) {
+			g.byChild(&s, at)
+		}
+		return []Step{s}
 
 	case n < 83:
 		if at := g.sups[g.IntN(len(g.sups))]; at.path != "" {
@@ -259,6 +265,12 @@ func (g *generator) together(at *place) []Step {
 	out := []Step{{Op: Hold, Path: at.path}}
 	last := ""
 	ids := g.Perm(len(at.ids)) // each dies once
+
+	if g.chance(35) { // only the first call may be a child's: rule 60
+		s := g.call(at)
+		g.byChild(&s, at)
+		out = append(out, s)
+	}
 
 	for n := 1 + g.IntN(6); n > 0; n-- {
 		if g.chance(60) && len(ids) > 0 {
@@ -305,6 +317,30 @@ func (g *generator) call(at *place) Step {
 	}
 
 	return s
+}
+
+// byChild makes a worker the caller of the step, most often one below the supervisor. Sometimes the
+// call names the worker itself.
+func (g *generator) byChild(s *Step, at *place) {
+	var below []string
+	for _, path := range g.paths {
+		if within(path, at.path) {
+			below = append(below, path)
+		}
+	}
+
+	if len(below) == 0 || g.chance(10) {
+		below = g.paths
+	}
+	if len(below) == 0 {
+		return
+	}
+
+	s.By = below[g.IntN(len(below))]
+	if s.ID != "" && parentOf(s.By) == at.path && g.chance(25) {
+		s.ID = s.By[len(parentOf(s.By)):]
+		s.ID = strings.TrimPrefix(s.ID, "/")
+	}
 }
 
 // instance returns a step that starts an instance of a dynamic supervisor, under a new ID.

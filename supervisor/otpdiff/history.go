@@ -81,6 +81,9 @@ type Step struct {
 	Path   string
 	ID     string
 	Reason string
+	// By is the path of the running worker that makes a call. If it is empty, a process outside of
+	// the tree makes the call.
+	By     string
 	Child  *Node
 	Millis int
 }
@@ -154,8 +157,17 @@ func (s Step) term() term {
 		arg = atom("none")
 	}
 
-	return tuple{atom(s.Op), s.Path, arg}
+	return tuple{atom(s.Op), s.Path, arg, s.By}
 }
+
+// stopsCaller reports whether the step is a terminate_child, by a child, of the child itself or of
+// a supervisor above it. In OTP the two wait for one another until the child is killed.
+func (s Step) stopsCaller() bool {
+	return s.Op == Terminate && s.By != "" && within(s.By, join(s.Path, s.ID))
+}
+
+// within reports whether path is at, or below it.
+func within(path, at string) bool { return path == at || at == "" || strings.HasPrefix(path, at+"/") }
 
 func (h History) term() term {
 	steps := list{}

@@ -26,9 +26,9 @@ var (
 )
 
 // named has histories that OTP's suite lacks, and histories in which random play found a
-// difference. Calls from inside a child have no counterpart, because they would hang in OTP. Panics
-// of descendants and orphans that live on have none either. The tests of package supervisor check
-// those.
+// difference. A child that stops itself, or calls in its own start, has no counterpart: in OTP the
+// two wait for one another. Panics of descendants and orphans that live on have none either. The
+// tests of package supervisor check those.
 var named = []struct {
 	name string
 	History
@@ -66,6 +66,17 @@ var named = []struct {
 		root(Sup{Children: []Node{{ID: "a"},
 			{ID: "s", Sup: &Sup{Period: never,
 				Children: []Node{{ID: "b"}, {ID: "c", Starts: []Outcome{{Kind: "garbage"}}}}}}}})},
+	{"rules 22, 24, 26: a running child calls its own supervisor, and the one above",
+		root(Sup{Max: 9, Children: []Node{{ID: "a"}, {ID: "s", Sup: &Sup{Max: 9, Period: never, Children: abc}}}},
+			Step{Op: Start, Path: "s", Child: &Node{ID: "d"}, By: "s/a"},
+			Step{Op: Terminate, Path: "s", ID: "b", By: "s/a"}, Step{Op: Restart, Path: "s", ID: "b", By: "s/c"},
+			Step{Op: Restart, Path: "s", ID: "a", By: "s/a"}, Step{Op: Delete, Path: "s", ID: "a", By: "s/a"},
+			Step{Op: Start, Path: "s", Child: &Node{ID: "a"}, By: "s/a"},
+			Step{Op: Terminate, ID: "a", By: "s/b"}, Step{Op: Delete, ID: "a", By: "s/b"},
+			Step{Op: Terminate, Path: "s", ID: "b", By: "a"})},
+	{"rule 22: a child's call waits for its turn", root(Sup{Strategy: supervisor.OneForAll, Max: 9, Children: abc},
+		together("", Step{Op: Start, Child: &Node{ID: "d"}, By: "a"}, dies("b", "crash"),
+			Step{Op: Terminate, ID: "a"})...)},
 	// Random histories found these.
 	{"rule 53: two retries of one child, and both count",
 		root(Sup{Strategy: supervisor.RestForOne, Max: 3, Children: []Node{

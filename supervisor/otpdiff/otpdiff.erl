@@ -200,14 +200,15 @@ reason(R) -> io_lib:format("~0p", [R]).
 
 %% ---- children ----
 
-%% start is every child's start function. It runs in the supervisor's process.
-start(Parent, {node, Id, _, _, _, Starts, OnStop, Sup}) ->
+%% start is every child's start function. It runs in the supervisor's process. An instance has its template's shutdown time.
+start({Parent, Shutdown}, Instance) -> start(Parent, setelement(5, Instance, Shutdown));
+start(Parent, {node, Id, _, _, Shutdown, Starts, OnStop, Sup}) ->
     Path = case Sup of {_, _, _, _, _, root, _} -> <<>>; _ -> join(Parent, Id) end,
     N = ets:update_counter(?REG, {count, Path}, 1, {{count, Path}, 0}),
     note([<<"start ">>, inc(Path, N)]),
     Outcome = try lists:nth(N, Starts) catch error:_ -> ok end,
     case Sup of
-        none -> worker(Path, N, Outcome, OnStop);
+        none -> worker(Path, N, Outcome, {OnStop, Shutdown});
         _ ->
             case supervisor:start_link(?MODULE, {Path, N, Outcome, Sup}) of
                 {ok, Pid} when Outcome =:= info; Outcome =:= {hang, info} -> {ok, Pid, info};
@@ -228,12 +229,13 @@ worker(Path, N, Outcome, OnStop) ->
         garbage -> garbage
     end.
 
-run(Path, N, OnStop) ->
+run(Path, N, {OnStop, Shutdown}) ->
     Sup = self(),
     Ref = make_ref(),
     Pid = spawn_link(fun() -> process_flag(trap_exit, true), Sup ! Ref, live(OnStop, Sup) end),
     receive Ref -> ok end,
     known(Pid, Path, N, worker),
+    Shutdown =:= brutal_kill andalso ets:insert(?REG, {{brutal, Pid}}),
     Pid.
 
 known(Pid, Path, N, Kind) ->
@@ -244,6 +246,7 @@ known(Pid, Path, N, Kind) ->
 live(OnStop, Sup) ->
     receive
         {die, R} -> ets:insert(?REG, {{by_itself, self()}}), die(R);
+        {call, F} -> F(), ets:delete(?REG, {calling, self()}), live(OnStop, Sup);
         {'EXIT', Sup, _} -> told(OnStop)
     end.
 
@@ -307,7 +310,7 @@ made(_, Outcome, _) ->
     end.
 
 spec(Path, Strategy, {node, Id, Restart, Significant, Shutdown, _, _, Sup} = Node) ->
-    Args = case Strategy of simple_one_for_one -> [Path]; _ -> [Path, Node] end,
+    Args = case Strategy of simple_one_for_one -> [{Path, Shutdown}]; _ -> [Path, Node] end,
     Spec = #{id => Id, start => {?MODULE, start, Args}, restart => Restart, significant => Significant,
              type => case Sup of none -> worker; _ -> supervisor end},
     case Shutdown of default -> Spec; _ -> Spec#{shutdown => Shutdown} end.
@@ -317,7 +320,8 @@ spec(Path, Strategy, {node, Id, Restart, Significant, Shutdown, _, _, Sup} = Nod
 step(Root, K, Step) -> step(alive(Root), Root, K, Step).
 
 step(false, _, _, _) -> <<"over\n">>;
-step(true, Root, K, {Op, Path, Arg}) ->
+step(true, Root, K, {Op, Path, Arg, By}) ->
+    Fresh = fresh(),
     case Op of
         stop ->
             ets:insert(?REG, {open}),
@@ -336,12 +340,42 @@ step(true, Root, K, {Op, Path, Arg}) ->
                 {none, _} -> <<"absent\n">>;
                 {_, none} -> <<"absent\n">>;
                 {S, P} ->
-                    case allowed(S, P, Op) of
-                        false -> <<"skipped\n">>;
-                        true -> act(Op, K, P, Path, Arg)
+                    case By =/= <<>> andalso caller(By) of
+                        none -> <<"absent\n">>;
+                        Caller ->
+                            case allowed(S, P, Op) andalso may_call(Caller, By, Op, P, Path, Arg, Fresh) of
+                                false -> <<"skipped\n">>;
+                                true -> act(Op, {K, Caller}, P, Path, Arg)
+                            end
                     end
             end
     end.
+
+%% caller is the running worker that makes a call.
+caller(By) ->
+    case current(By) of
+        none -> none;
+        Pid -> case kind(Pid) of worker -> Pid; _ -> none end
+    end.
+
+%% fresh is the supervisor that the last step began to hold, while nothing else hung.
+fresh() ->
+    case ets:take(?REG, fresh) of
+        [{fresh, Path}] -> {held, Path};
+        [] -> none
+    end.
+
+%% A child that waits for an answer is let alone. Its call is the first that its supervisor serves: see mayCall on the Go side.
+may_call(_, _, die, P, _, _, _) -> not ets:member(?REG, {calling, P});
+may_call(false, _, Op, _, Path, _, _) ->
+    [ets:insert(?REG, {fresh, Path}) || Op =:= hold, gates() =:= []],
+    true;
+may_call(Caller, By, Op, _, Path, Arg, Fresh) ->
+    not ets:member(?REG, {brutal, Caller}) andalso
+    not (Op =:= terminate_child andalso within(By, join(Path, Arg))) andalso (gates() =:= [] orelse Fresh =:= {held, Path}).
+
+within(Path, Path) -> true;
+within(Path, At) -> binary:longest_common_prefix([Path, <<At/binary, $/>>]) =:= byte_size(At) + 1.
 
 %% Rule 15: here a stop would wait for a start that hangs, there it ends it. So while something hangs, only those that wait for it are
 %% touched, and none of them is told to end. Nor is one touched whose parent waits for it: it would go on at the same time as its parent.
@@ -413,13 +447,17 @@ act(Op, K, Pid, Path, Arg) ->
         {_, get_childspec} -> ask(K, fun() -> supervisor:get_childspec(Pid, Arg) end)
     end.
 
-ask(K, F) ->
+ask({K, Caller}, F) ->
     ets:insert(?REG, {{asked, K}}),
-    spawn(fun() ->
+    Call = fun() ->
         A = try answer(F()) catch exit:_ -> <<"gone">> end,
         ets:insert(?REG, {{answer, K}, A}),
         ets:delete(?REG, {asked, K})
-    end),
+    end,
+    case Caller of
+        false -> spawn(Call);
+        _ -> ets:insert(?REG, {{calling, Caller}}), Caller ! {call, Call}
+    end,
     [].
 
 answers() ->

@@ -17,7 +17,7 @@ func TestPlantedDifference(t *testing.T) {
 	needErlang(t)
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestDifferential$", "-seed", "1", "-n",
-		"120", "-plant")
+		"400", "-plant")
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	require.True(t, errors.As(err, &exit), "%v\n%s", err, out)
@@ -27,9 +27,9 @@ func TestPlantedDifference(t *testing.T) {
 	last := regexp.MustCompile(`^otp-diff: seed 1: (\d+) histories ran, (\d+) differ$`).FindStringSubmatch(
 		lines[len(lines)-1])
 	require.NotNil(t, last, "%s", out)
-	require.Equal(t, "120", last[1])
+	require.Equal(t, "400", last[1])
 	require.NotEqual(t, "0", last[2])
-	require.Contains(t, string(out), "coverage: of 120 histories")
+	require.Contains(t, string(out), "coverage: of 400 histories")
 
 	// The difference itself, side by side.
 	require.Regexp(t, `(?m)^ *! answer \d+: restarting +answer \d+: ok$`, string(out))

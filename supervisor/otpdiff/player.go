@@ -42,6 +42,7 @@ type player struct {
 	deaf    map[uint64]time.Duration
 	asked   map[int]bool
 	answers map[int]string
+	fresh   *string // the supervisor that the last step began to hold, while nothing else hung
 }
 
 // life is one incarnation.
@@ -286,7 +287,8 @@ func (p *player) start(ctx context.Context, n *Node, instance bool) (supervisor.
 			return nil, err
 		}
 
-		w := &worker{p: p, node: n, orders: make(chan string, 1), told: make(chan string, 1)}
+		w := &worker{p: p, node: n, orders: make(chan string, 1), told: make(chan string, 1),
+			calls: make(chan func(context.Context), 1)}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 
@@ -359,8 +361,12 @@ type worker struct {
 	node   *Node
 	orders chan string // makes it end by itself, before it is told to stop
 	told   chan string // makes it end by itself while it is stopping and waits at a gate
-	slow   bool        // whether it is stopping and waits at a gate; guarded by p.mu, like ended
-	ended  bool
+	calls  chan func(context.Context)
+
+	// Guarded by p.mu.
+	slow    bool // it is stopping and waits at a gate
+	calling bool // it waits for the answer to a call
+	ended   bool
 }
 
 func (w *worker) set(f func()) {
@@ -373,10 +379,15 @@ func (w *worker) set(f func()) {
 func (w *worker) Serve(ctx context.Context) error {
 	defer w.set(func() { w.ended = true })
 
-	select {
-	case r := <-w.orders:
-		return die(ctx, r)
-	case <-ctx.Done():
+	for ctx.Err() == nil {
+		select {
+		case r := <-w.orders:
+			return die(ctx, r)
+		case f := <-w.calls:
+			f(ctx)
+			w.set(func() { w.calling = false })
+		case <-ctx.Done():
+		}
 	}
 
 	if errors.Is(context.Cause(ctx), supervisor.ErrKilled) || w.node.Shutdown == supervisor.Brutal {

@@ -49,6 +49,10 @@ func reductions(h History) []func(*History) bool {
 		}
 	}
 
+	for i := range h.Steps {
+		out = append(out, func(c *History) bool { return zero(&c.Steps[i].By) })
+	}
+
 	for i := range h.nodes() {
 		if s := h.nodes()[i].Sup; s != nil && !s.Dynamic {
 			for j := range s.Children {

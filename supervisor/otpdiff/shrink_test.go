@@ -52,7 +52,7 @@ func TestScript(t *testing.T) {
 		{ID: "a", Restart: 1, Shutdown: -1, Starts: []Outcome{{Hang: true, Kind: "ok"}}}}}, dies("a", "detail"))
 	require.Equal(t, `# OTP, in supervisor/otpdiff:
 erlc -o /tmp otpdiff.erl && erl +S 1:1 -noshell -pa /tmp -eval '
-otpdiff:play({history, {node, <<"root">>, permanent, false, default, [], obey, {sup, one_for_one, 1, 3600, never, root, [{node, <<"a">>, transient, false, brutal_kill, [{hang, ok}], obey, none}]}}, [{die, <<"a">>, {shutdown, detail}}, {stop, <<"">>, shutdown}]}).'
+otpdiff:play({history, {node, <<"root">>, permanent, false, default, [], obey, {sup, one_for_one, 1, 3600, never, root, [{node, <<"a">>, transient, false, brutal_kill, [{hang, ok}], obey, none}]}}, [{die, <<"a">>, {shutdown, detail}, <<"">>}, {stop, <<"">>, shutdown, <<"">>}]}).'
 
 // package supervisor: an entry of named, in named_test.go
 {"", History{Root: Node{ID: "root", Sup: &Sup{Max: 1, Period: 3600, Children: []Node{{ID: "a", Restart: supervisor.Transient, Shutdown: supervisor.Brutal, Starts: []Outcome{{Hang: true, Kind: "ok"}}}}}}, Steps: []Step{{Op: "die", Path: "a", Reason: "detail"}, {Op: "stop", Reason: "shutdown"}}}},

@@ -16,6 +16,8 @@ func (p *player) step(k int, s Step) string {
 		return "over\n"
 	}
 
+	fresh := p.takeFresh()
+
 	switch s.Op {
 	case Stop:
 		return p.stopRoot(s.Reason)
@@ -34,7 +36,11 @@ func (p *player) step(k int, s Step) string {
 	if !p.alive(parent) || !p.alive(s.Path) {
 		return "absent\n"
 	}
-	if !p.allowed(parent, s) {
+	if s.By != "" && p.caller(s.By) == nil {
+		return "absent\n"
+	}
+
+	if !p.allowed(parent, s) || !p.mayCall(s, fresh) {
 		return "skipped\n"
 	}
 	if s.Op == Die {
@@ -42,6 +48,47 @@ func (p *player) step(k int, s Step) string {
 	}
 
 	return p.call(k, s)
+}
+
+// caller returns the worker at a path, nil if it does not run.
+func (p *player) caller(path string) *worker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.workers[path]; w != nil && !w.ended {
+		return w
+	}
+	return nil
+}
+
+// takeFresh returns the supervisor that the last step began to hold, and forgets it.
+func (p *player) takeFresh() *string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh := p.fresh
+	p.fresh = nil
+	return fresh
+}
+
+// mayCall reports whether the two sides serve a call of a child alike, and whether they let a child
+// that waits for an answer alone. A child that is told to stop does so in Go, and its call ends. In
+// OTP it would wait for its answer first (rule 60). So the call must be the first that its
+// supervisor serves. A child that OTP kills may die of that with the answer unread.
+func (p *player) mayCall(s Step, fresh *string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	if s.Op == Die {
+		w := p.workers[s.Path]
+		return w == nil || !w.calling
+	}
+	if s.Op == Hold && len(p.gates) == 0 {
+		p.fresh = &s.Path
+	}
+	if s.By == "" {
+		return true
+	}
+	brutal := p.workers[s.By].node.Shutdown == supervisor.Brutal
+	return !brutal && !s.stopsCaller() && (len(p.gates) == 0 || fresh != nil && *fresh == s.Path)
 }
 
 // allowed reports whether the consequences of step s have one order, which is the same on both
@@ -116,6 +163,25 @@ func (p *player) die(s Step) string {
 }
 
 func (p *player) call(k int, s Step) string {
+	f := p.calls(s)
+	switch {
+	case f == nil:
+		return "absent\n"
+
+	case s.By == "":
+		p.ask(k, func(answer func(string)) { go func() { answer(f(context.Background())) }() })
+
+	default:
+		w := p.caller(s.By)
+		w.set(func() { w.calling = true })
+		p.ask(k, func(answer func(string)) { w.calls <- func(ctx context.Context) { answer(f(ctx)) } })
+	}
+
+	return ""
+}
+
+// calls returns the call of a step, nil if its supervisor has no such call.
+func (p *player) calls(s Step) func(ctx context.Context) string {
 	p.mu.Lock()
 	sup := p.sups[s.Path]
 	if w := p.workers[s.Path]; w != nil && !w.ended {
@@ -124,73 +190,68 @@ func (p *player) call(k int, s Step) string {
 
 	p.mu.Unlock()
 
-	ctx := context.Background()
+	if s.Op == Finish && sup != nil {
+		return func(context.Context) string { return p.finish(s, sup) }
+	}
 
 	switch sup := sup.(type) {
 	case *supervisor.Supervisor:
-		run, err := sup.Run()
-		if err != nil {
-			return "absent\n"
-		}
-
-		switch s.Op {
-		case Hold:
-			p.ask(k, func() string { return p.started(run.StartChild(ctx, p.hold())) })
-
-		case Start:
-			p.ask(k, func() string { return p.started(run.StartChild(ctx, p.child(s.Child))) })
-
-		case Restart:
-			p.ask(k, func() string { return p.started(run.RestartChild(ctx, s.ID)) })
-
-		case Terminate:
-			p.ask(k, func() string { return p.answer(run.TerminateChild(ctx, s.ID)) })
-
-		case Delete:
-			p.ask(k, func() string { return p.answer(run.DeleteChild(ctx, s.ID)) })
-
-		case GetSpec:
-			p.ask(k, func() string {
-				c, err := run.ChildSpec(s.ID)
-				if err != nil {
-					return p.answer(err)
-				}
-				return fmt.Sprintf("%v %v", c.Restart, c.Significant)
-			})
-
-		case Finish:
-			p.ask(k, func() string { return p.finish(s, sup) })
-
-		default:
-			return "absent\n"
+		if run, err := sup.Run(); err == nil {
+			return p.callsOf(run, s)
 		}
 
 	case *supervisor.Dynamic[*Node]:
-		switch s.Op {
-		case Instance:
-			p.ask(k, func() string { return p.started(sup.StartChild(ctx, s.Child.ID, s.Child)) })
-
-		case Terminate:
-			p.mu.Lock()
-			ref, ok := p.refs[join(s.Path, s.ID)]
-			p.mu.Unlock()
-			if !ok {
-				return "absent\n"
-			}
-			p.ask(k, func() string { return p.answer(sup.TerminateRef(ctx, ref)) })
-
-		case Finish:
-			p.ask(k, func() string { return p.finish(s, sup) })
-
-		default:
-			return "absent\n"
-		}
-
-	default:
-		return "absent\n"
+		return p.callsOfDynamic(sup, s)
 	}
 
-	return ""
+	return nil
+}
+
+func (p *player) callsOf(run *supervisor.Run, s Step) func(ctx context.Context) string {
+	switch s.Op {
+	case Hold:
+		return func(ctx context.Context) string { return p.started(run.StartChild(ctx, p.hold())) }
+
+	case Start:
+		return func(ctx context.Context) string { return p.started(run.StartChild(ctx, p.child(s.Child))) }
+
+	case Restart:
+		return func(ctx context.Context) string { return p.started(run.RestartChild(ctx, s.ID)) }
+
+	case Terminate:
+		return func(ctx context.Context) string { return p.answer(run.TerminateChild(ctx, s.ID)) }
+
+	case Delete:
+		return func(ctx context.Context) string { return p.answer(run.DeleteChild(ctx, s.ID)) }
+
+	case GetSpec:
+		return func(context.Context) string {
+			c, err := run.ChildSpec(s.ID)
+			if err != nil {
+				return p.answer(err)
+			}
+			return fmt.Sprintf("%v %v", c.Restart, c.Significant)
+		}
+	}
+
+	return nil
+}
+
+func (p *player) callsOfDynamic(sup *supervisor.Dynamic[*Node], s Step) func(ctx context.Context) string {
+	switch s.Op {
+	case Instance:
+		return func(ctx context.Context) string { return p.started(sup.StartChild(ctx, s.Child.ID, s.Child)) }
+
+	case Terminate:
+		p.mu.Lock()
+		ref, ok := p.refs[join(s.Path, s.ID)]
+		p.mu.Unlock()
+		if ok {
+			return func(ctx context.Context) string { return p.answer(sup.TerminateRef(ctx, ref)) }
+		}
+	}
+
+	return nil
 }
 
 // hold returns the child that keeps its supervisor busy. It is temporary and its start answers
@@ -228,18 +289,18 @@ func (p *player) finish(s Step, sup supervisorLike) string {
 	return "ok"
 }
 
-func (p *player) ask(k int, f func() string) {
+// ask notes that step k waits for an answer, and has call begin the call.
+func (p *player) ask(k int, call func(answer func(string))) {
 	p.mu.Lock()
 	p.asked[k] = true
 	p.mu.Unlock()
 
-	go func() {
-		a := f()
+	call(func(a string) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.asked, k)
 		p.answers[k] = a
-	}()
+	})
 }
 
 func (p *player) started(ref supervisor.Ref, err error) string {

@@ -44,8 +44,11 @@ type app struct {
 	synced  atomic.Int64 // when a part of a snapshot last arrived, in Unix nanoseconds
 	follows atomic.Bool  // a block has arrived
 
-	judged   atomic.Int64 // the height of the proposal that the running process asked about last
-	agreeing atomic.Bool  // the running process has asked for a proposal, or for a judgement of one
+	judged    atomic.Int64  // the height of the proposal that the running process asked about last
+	validator []byte        // address of the home's key; nil if a remote signer has it
+	evidence  atomic.Uint64 // proofs of misbehaviour against it
+
+	agreeing atomic.Bool // the running process has asked for a proposal, or for a judgement of one
 }
 
 // pauseDown is the time between two calls to a core that is down.
@@ -229,6 +232,7 @@ func (a *app) finalizeBlock(ctx context.Context,
 
 	a.follows.Store(true)
 	a.health.finalizes(req.Height, a.judged.Load() == req.Height, accused(req))
+	a.alarm(req.Height, req.Misbehavior)
 
 	s, err := a.known(ctx)
 	if err != nil {

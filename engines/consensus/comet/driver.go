@@ -2,8 +2,12 @@ package comet
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
+	"math"
 	"path/filepath"
+	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +42,10 @@ type Driver struct {
 	// Retain is the lowest number of blocks that CometBFT keeps; 0 stands for all. Blocks after a
 	// snapshot for peers are kept as long as the snapshot.
 	Retain uint64
+
+	// MemoryShare is the percentage of GOMEMLIMIT that CometBFT's process gets as its own; 0 stands
+	// for all of it.
+	MemoryShare int
 
 	// Extender, if set, extends votes. The chain must also have vote_extensions_enable_height set.
 	Extender consensus.VoteExtender
@@ -194,6 +202,10 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 
 	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log,
 		health: t.health}
+	if id, err := comethome.ReadIdentity(t.Home); err == nil {
+		t.app.validator, _ = hex.DecodeString(id.Validator.Address)
+	}
+
 	t.server = &server{
 		app: t.app, dir: t.dir, release: release, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) +
 			frameOverhead, log: t.Log, ctx: ctx,
@@ -253,7 +265,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	t.health.began()
 	p, err := process.Start(process.Spec{
 		Name: "cometbft", Path: t.command[0], Argv0: t.name, Args: args, Dir: t.Home,
-		Env:    process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR"),
+		Env:    childEnv(t.MemoryShare),
 		Stdout: t.stdout, Stderr: t.stderr,
 		Grace: processGrace, ExitZero: process.ExitZeroAbnormal,
 	})(ctx)
@@ -262,6 +274,25 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	}
 
 	return attempt{p, t.starts, t.health}, nil
+}
+
+// childEnv returns the environment of the process: what Go's runtime reads of ours. The process
+// gets a share of the node's memory limit, in percent; 0 stands for all of it.
+func childEnv(share int) []string {
+	env := process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR", "GOGC", "GOTRACEBACK", "GODEBUG")
+	if own := process.Inherit("GOMEMLIMIT"); len(own) > 0 && (share == 0 || share == 100) {
+		return append(env, own...)
+	}
+
+	limit := debug.SetMemoryLimit(-1) // of GOMEMLIMIT, or of a program that has set it by itself
+	if limit == math.MaxInt64 {
+		return env
+	}
+	if share > 0 {
+		limit = limit / 100 * int64(share)
+	}
+
+	return append(env, "GOMEMLIMIT="+strconv.FormatInt(limit, 10))
 }
 
 // sameLimits returns an error if the genesis was edited after the chain began. CometBFT sends the

@@ -35,7 +35,10 @@ type Kind struct {
 	Extender consensus.VoteExtender
 }
 
-var _ consensus.Homed = Kind{}
+var (
+	_ consensus.Homed    = Kind{}
+	_ consensus.Verifier = Kind{}
+)
 
 // InitOptions describe the CometBFT home that Kind.Init makes in the home of a node.
 type InitOptions struct {
@@ -112,8 +115,9 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	state, err := h.Genesis.AppState()
 	return Driver{
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
-		Intensity: h.Intensity, Retain: h.RetainBlocks, Version: h.Version, Log: h.Log.Named("comet"), Now: h.Now,
-		health: newHealth(h.Now),
+		Intensity: h.Intensity, Retain: h.RetainBlocks, MemoryShare: h.MemoryShare, Version: h.Version,
+		Log: h.Log.Named("comet"),
+		Now: h.Now, health: newHealth(h.Now),
 	}, err
 }
 
@@ -213,6 +217,11 @@ func (Kind) Init(h consensus.Home, options any) error {
 	return comethome.Carry(dir, h.Genesis,
 		comethome.Genesis{Validators: []comethome.Validator{id.Validator},
 			VoteExtensionsHeight: o.VoteExtensionsHeight})
+}
+
+// Verify reads the CometBFT home in a home (see comethome.Verify).
+func (Kind) Verify(ctx context.Context, h consensus.Home, s chain.State) error {
+	return comethome.Verify(ctx, comethome.Dir(h.Dir), s)
 }
 
 // Reset returns an error, because it is not supported yet.

@@ -147,25 +147,9 @@ func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 // a height beyond the one after ours. Only peers that were heard from within the given time count,
 // because CometBFT keeps the last state of a silent peer as long as the connection seems to stand.
 func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration) (bool, error) {
-	d, err := c.DumpConsensusState(ctx)
+	heights, err := c.peerHeights(ctx)
 	if err != nil {
 		return false, err
-	}
-
-	ahead := make(map[string]bool)
-	for _, p := range d.Peers {
-		var state struct {
-			RoundState struct {
-				Height int64 `json:"height,string"`
-			} `json:"round_state"`
-		}
-
-		if err := json.Unmarshal(p.PeerState, &state); err != nil {
-			return false, fmt.Errorf("state of peer %s: %w", p.NodeAddress, err)
-		}
-
-		id, _, _ := strings.Cut(p.NodeAddress, "@")
-		ahead[id] = state.RoundState.Height > int64(height)+1
 	}
 
 	n, err := c.NetInfo(ctx)
@@ -174,7 +158,7 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 	}
 
 	for _, p := range n.Peers {
-		if ahead[string(p.NodeInfo.DefaultNodeID)] && p.ConnectionStatus.RecvMonitor.Idle < within {
+		if heights[string(p.NodeInfo.DefaultNodeID)] > int64(height)+1 && p.ConnectionStatus.RecvMonitor.Idle < within {
 			return true, nil
 		}
 	}

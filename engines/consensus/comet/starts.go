@@ -38,11 +38,12 @@ const mostFailed = 12
 
 // starts counts the starts of CometBFT. It outlives incarnations of the tree.
 type starts struct {
-	mu     sync.Mutex
-	up     bool   // CometBFT is up in the running process, or was in the last one
-	failed int    // starts in a row that ended before CometBFT was up
-	why    string // the reason of the last end by itself
-	fatal  string // the first line in which CometBFT or Go's runtime says why the running process dies
+	mu      sync.Mutex
+	up      bool                       // CometBFT is up in the running process, or was in the last one
+	noticed map[child.Notice]time.Time // notices of all processes, without their texts
+	failed  int                        // starts in a row that ended before CometBFT was up
+	why     string                     // the reason of the last end by itself
+	fatal   string                     // the first line in which CometBFT or Go's runtime says why the running process dies
 }
 
 func (s *starts) begin() {
@@ -70,6 +71,23 @@ func (s *starts) ended() (failed int, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed, s.why
+}
+
+// news reports whether a notice was not given a short while ago, by this or an earlier process.
+func (s *starts) news(n child.Notice, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	n.Text = ""
+	if at, ok := s.noticed[n]; ok && now.Sub(at) < child.NoticeAgain {
+		return false
+	}
+	if s.noticed == nil {
+		s.noticed = make(map[child.Notice]time.Time)
+	}
+	s.noticed[n] = now
+
+	return true
 }
 
 // pause returns how long the next start waits because of the failed ones.
@@ -109,9 +127,10 @@ func (s *starts) judge(err error) error {
 
 	switch {
 	case end.Status == child.StatusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
-		return final(told(why, comethome.ErrChainDamage, comethome.ErrChainData, comethome.ErrSigning))
+		return final(told(why, comethome.ErrChainDamage, comethome.ErrChainData, comethome.ErrSigning,
+			comethome.ErrSigningOld, comethome.ErrSigningAhead))
 	case end.Status == child.StatusConfig:
-		return final(told(why, comethome.ErrHome, comethome.ErrGenesis))
+		return final(told(why, comethome.ErrHome, comethome.ErrGenesis, comethome.ErrGenesisEdited))
 	}
 
 	if s.fatal != "" {
@@ -162,13 +181,33 @@ func (t *tree) stdout(line []byte) {
 		return
 	}
 
-	if string(line) == child.UpLine {
+	notice, ok := child.ParseNotice(line)
+
+	switch {
+	case ok:
+		t.notice(notice)
+		return
+	case string(line) == child.UpLine:
 		t.starts.came()
 		t.health.came()
-	} else {
+	default:
 		t.starts.died(string(line)) // the log is on stderr; on stdout CometBFT says why it ends the process
 	}
+
 	t.line(line)
+}
+
+// notice logs what the process has found out. A double sign is an alarm.
+func (t *tree) notice(n child.Notice) {
+	if !t.starts.news(n, time.Now()) {
+		return // another process of this home has said the same
+	}
+
+	level := zap.WarnLevel
+	if n.Topic == child.DoubleSign || n.Topic == child.PeerGenesis {
+		level = zap.ErrorLevel
+	}
+	t.Log.Log(level, n.Text, zap.String("topic", string(n.Topic)), zap.String("about", n.About))
 }
 
 // stderr handles a line of the process's stderr: CometBFT's log, and the reason why the process

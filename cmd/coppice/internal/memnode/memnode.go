@@ -164,13 +164,13 @@ func (n *Node) Get(_ context.Context, keys [][]byte, height uint64, _ int) (api.
 }
 
 // Follow streams nothing until ctx ends, because the node has no log.
-func (n *Node) Follow(ctx context.Context, _ uint64, _ []string, _ func(api.Logged) error) error {
+func (n *Node) Follow(ctx context.Context, _ client.Cursor, _ []string, _ func(api.Logged) error) error {
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
 // Newest returns 0, because the node has no log.
-func (n *Node) Newest(context.Context) (uint64, error) { return 0, nil }
+func (n *Node) Newest(context.Context) (client.Cursor, error) { return client.Cursor{}, nil }
 
 // Status returns the status of a node that is always ready.
 func (n *Node) Status(context.Context) (api.Status, error) {

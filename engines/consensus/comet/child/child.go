@@ -17,15 +17,16 @@ import (
 	"strings"
 	"time"
 
+	dbm "github.com/cometbft/cometbft-db"
 	cfg "github.com/cometbft/cometbft/config"
 	cmtflags "github.com/cometbft/cometbft/libs/cli/flags"
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
-	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
 
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/rpcserver"
 )
 
 // stopTime is how long CometBFT may take to stop. After that the process ends anyway: CometBFT
@@ -60,12 +61,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
-	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
 	// CometBFT would replace a missing validator key by a new one, and become another validator.
 	if err := comethome.Preflight(c); err != nil {
 		return err
 	}
-	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
+	filtered, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
 		cfg.DefaultLogLevel)
 	if err != nil {
 		return fmt.Errorf("%w: log_level: %w", comethome.ErrHome, err)
@@ -74,44 +74,68 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("%w: node key: %w", comethome.ErrHome, err)
 	}
+	facts := &peerFacts{notices: &notices{out: os.Stdout}, own: key.ID(), dupIP: c.P2P.AllowDuplicateIP}
+	log := newPeerLog(filtered, facts)
+	signer, own, err := signerOf(ctx, c, key, facts, log)
+	if err != nil {
+		return err
+	}
+
+	hellos := newGreeter(facts, c.GenesisFile())
 	if err := comethome.ClearUnmade(c.DBDir()); err != nil {
 		return err
 	}
 
-	var options []node.Option
+	options := []node.Option{node.CustomReactors(map[string]p2p.Reactor{"HELLO": hellos})}
 
 	if c.StateSync.Enable {
-		if options, err = prepareStateSync(ctx, c, log); err != nil {
+		more, err := prepareStateSync(ctx, c, log)
+		if err != nil {
 			return unfit(err)
 		}
+		options = append(options, more...)
 	}
 
 	peers := newReporter(c.P2P.PersistentPeers)
+	facts.refused = peers.refuse
 	options = append(options, peers.watch)
 
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 
-	var signer types.PrivValidator = privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
 	if o.Signer != nil {
 		signer = o.Signer(signer)
 	}
 
+	check := &guard{config: c, own: own, now: time.Now()}
 	n, err := made(func() (*node.Node, error) {
-		return node.NewNode(c, signer, key,
-			Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
+		return node.NewNode(c, signer, key, Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), check.open,
 			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
 	if err != nil {
 		return err
 	}
+	if own, err = n.PrivValidator().GetPubKey(); err != nil {
+		return fmt.Errorf("validator key: %w", err)
+	}
+
+	hellos.introduce(hello{PubKey: own.Bytes(), Genesis: fingerprintOf(n.GenesisDoc())})
+
+	public := c.RPC.ListenAddress
+	c.RPC.ListenAddress = "" // CometBFT's own server does not start
+	rpc, err := rpcserver.Serve(n, c.RPC, rpcserver.Options{Public: public, Private: o.RPC, Peers: hellos.present}, log)
+	if err != nil {
+		return err
+	}
+	defer rpc.Close()
+
 	if err := n.Start(); err != nil {
 		return err
 	}
 
 	fmt.Println(UpLine)
 	if sw, ok := n.Switch().(*p2p.Switch); ok {
-		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers, peers.refuse, log.With("module", "p2p"))
+		redialAll(ctx, switchDialler{sw}, c.P2P.PersistentPeers, facts)
 		go peers.run(ctx, sw, os.Stdout)
 	}
 
@@ -131,13 +155,6 @@ func Run(ctx context.Context, o Options) error {
 	}
 }
 
-func joinAddresses(list, more string) string {
-	if strings.TrimSpace(list) == "" {
-		return more
-	}
-	return list + "," + more
-}
-
 // made returns the node that newNode makes. While it is made, CometBFT shakes hands with the
 // application. If the two do not match, CometBFT returns an error or panics; made returns either as
 // an error.
@@ -152,28 +169,36 @@ func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	return n, unfit(err)
 }
 
+// openDatabase opens a database of CometBFT. Its error names the database: that of goleveldb does
+// not. A database that cannot be opened is damaged, unless the machine was busy.
+func openDatabase(c *cfg.DBContext) (dbm.DB, error) {
+	db, err := cfg.DefaultDBProvider(c)
+	if err == nil || Busy(err) || errors.Is(err, fs.ErrPermission) {
+		return db, err
+	}
+	return nil, fmt.Errorf("%w: the database %s: %w; %s", comethome.ErrChainDamage,
+		filepath.Join(c.Config.DBDir(), c.ID+".db"), err, comethome.Cure)
+}
+
 // unfit wraps err in ErrChainDamage if err says that CometBFT's data is damaged or does not match
 // ours. It judges by error texts, because the handshake loses the types of errors. A panic while a
 // node is made counts as such an error, because it comes from the data that CometBFT read, unless
 // the machine was busy (see Busy).
 func unfit(err error) error {
-	if err == nil || Busy(err) {
+	if err == nil || Busy(err) || errors.Is(err, comethome.ErrChainDamage) {
 		return err
 	}
-
-	const cure = "put comet and data back from one backup of the home, or make a new home with the keys of this one " +
-		"and join by block sync or state sync"
 
 	switch text := err.Error(); {
 	case strings.Contains(text, "is higher than core"): // sm.ErrAppBlockHeightTooHigh
 		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s",
-			comethome.ErrChainDamage, err, cure)
+			comethome.ErrChainDamage, err, comethome.Cure)
 	case strings.Contains(text, "too far below block store base"): // sm.ErrAppBlockHeightTooLow
 		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s",
-			comethome.ErrChainDamage, err, cure)
+			comethome.ErrChainDamage, err, comethome.Cure)
 	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
 		return fmt.Errorf("%w: CometBFT cannot go on with what is in its databases: %w; %s",
-			comethome.ErrChainDamage, err, cure)
+			comethome.ErrChainDamage, err, comethome.Cure)
 	}
 
 	return err

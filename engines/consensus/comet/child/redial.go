@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/p2p"
 
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
@@ -26,34 +25,43 @@ const (
 type dialler interface {
 	IsDialingOrExistingAddress(*p2p.NetAddress) bool
 	DialPeerWithAddress(*p2p.NetAddress) error
+	Occupied(*p2p.NetAddress) bool
 }
 
 // redialAll runs redial for each of the persistent peers until ctx ends. peers is a list in the
 // form of the configuration.
-func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, refused func(string, error),
-	log cmtlog.Logger) {
+func redialAll(ctx context.Context, d dialler, peers string, f *peerFacts) {
 	for p := range comethome.Listed(peers) {
-		go redial(ctx, d, own, p, refused, log)
+		if id, _, _ := strings.Cut(p, "@"); p2p.ID(id) != f.own {
+			go redial(ctx, d, p, f)
+		}
 	}
+}
+
+// switchDialler is CometBFT's switch as a dialler.
+type switchDialler struct{ *p2p.Switch }
+
+// Occupied reports whether another peer is connected from the address of a peer that is not.
+func (s switchDialler) Occupied(to *p2p.NetAddress) bool {
+	there := false
+	s.Peers().ForEach(func(p p2p.Peer) { there = there || p.RemoteIP().Equal(to.IP) })
+	return there && !s.Peers().Has(to.ID)
 }
 
 // redial dials a peer that has not been connected for a while, until ctx ends. CometBFT dials the
 // peer too: at once when a connection ends, and then every 5 to 8 s. But a dial into a silent
 // network takes 3 s, and CometBFT does not dial at all if one dial ends just as the connection of
 // another does. Without redial, CometBFT is therefore late to find a peer that is back, or a
-// network that is whole again. redial does not disturb a dial that is under way. It logs a failed
-// dial only if a wrong peer answers, and passes each such failure to refused. CometBFT itself dials
-// and reports such a peer only once.
-func redial(ctx context.Context, d dialler, own p2p.ID, peer string, refused func(string, error),
-	log cmtlog.Logger) {
+// network that is whole again. redial does not disturb a dial that is under way. It tells why a
+// peer is refused. CometBFT itself dials such a peer only once.
+func redial(ctx context.Context, d dialler, peer string, f *peerFacts) {
 	id, _, _ := strings.Cut(peer, "@")
 	least := redialLater
-	if own < p2p.ID(id) {
+	if f.own < p2p.ID(id) {
 		least = redialSoon
 	}
 
 	rest := least
-	var told refusal
 	var to *p2p.NetAddress
 
 	for last := time.Now(); ; {
@@ -72,51 +80,26 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, refused fun
 			}
 		}
 		switch {
+		case !f.dupIP && d.Occupied(to):
+			f.notices.tell(DuplicateIP, id, "peer %s is not dialled: another peer is connected from its address %s, "+
+				"and [p2p] allow_duplicate_ip = false; set it to true in config.toml if several nodes share an address",
+				id, to.IP)
+			last = time.Now()
+
 		case d.IsDialingOrExistingAddress(to):
 			last = time.Now()
+
 		case time.Since(last) >= rest:
 			err := d.DialPeerWithAddress(to)
 			last = time.Now()
-			if refusal := rejection(err); refusal != nil {
-				refused(peer, refusal)
-			}
-			if told.news(err, last) {
-				log.Error("persistent peer refused: is its id in persistent_peers right, and is it of this chain?",
-					"peer", peer, "err", err)
+			if rejected := (p2p.ErrRejected{}); errors.As(err, &rejected) {
+				f.rejected(id, rejected)
+				if f.refused != nil &&
+					(rejected.IsAuthFailure() || rejected.IsIncompatible() || rejected.IsNodeInfoInvalid()) {
+					f.refused(id, rejected)
+				}
 			}
 			rest = least + rand.N(least)
 		}
 	}
-}
-
-// refusalAgain is how long further refusals of the same peer are not reported.
-const refusalAgain = time.Minute
-
-// rejection returns err if it says that the peer has another key than that of its id, is of another
-// chain, or sent an invalid handshake.
-func rejection(err error) error {
-	rejected := p2p.ErrRejected{}
-	if errors.As(err, &rejected) &&
-		(rejected.IsAuthFailure() || rejected.IsIncompatible() || rejected.IsNodeInfoInvalid()) {
-		return rejected
-	}
-	return nil
-}
-
-// refusal holds the time at which the refusal of a peer was last reported.
-type refusal struct{ at time.Time }
-
-// news reports whether err is a rejection that should be reported now.
-func (r *refusal) news(err error, now time.Time) bool {
-	if rejection(err) == nil {
-		return false
-	}
-
-	if !r.at.IsZero() && now.Sub(r.at) < refusalAgain {
-		return false
-	}
-
-	r.at = now
-
-	return true
 }

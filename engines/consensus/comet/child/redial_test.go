@@ -1,9 +1,9 @@
 package child
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -13,7 +13,6 @@ import (
 
 	cfg "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/crypto/ed25519"
-	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/p2p/conn"
 	"github.com/stretchr/testify/require"
@@ -49,6 +48,8 @@ func (n *network) DialPeerWithAddress(a *p2p.NetAddress) error {
 	return nil
 }
 
+func (n *network) Occupied(*p2p.NetAddress) bool { return false }
+
 func (n *network) set(of map[p2p.ID]bool, id p2p.ID, is bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -71,8 +72,7 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 		n := &network{there: map[p2p.ID]bool{low: true, high: true}, reached: map[p2p.ID]bool{},
 			dials: map[p2p.ID]int{}}
 		ctx, cancel := context.WithCancel(t.Context())
-		redialAll(ctx, n, own, string(low)+"@127.0.0.1:1, "+string(high)+"@127.0.0.1:2,",
-			func(string, error) {}, cmtlog.NewNopLogger())
+		redialAll(ctx, n, string(low)+"@127.0.0.1:1, "+string(high)+"@127.0.0.1:2,", factsOf(own, new(told)))
 		advance(time.Minute)
 		require.Zero(t, n.dialled(low)+n.dialled(high))
 
@@ -117,36 +117,37 @@ func TestAWrongPeerIsToldOf(t *testing.T) {
 	key := p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}
 	d := p2p.NewSwitch(cfg.DefaultP2PConfig(),
 		p2p.NewMultiplexTransport(p2p.DefaultNodeInfo{}, key, conn.DefaultMConnConfig()))
-	said := new(lines)
+	said := new(told)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 
 	said.wait = func() { cancel() }
-	redial(ctx, d, key.ID(), string(id)+"@"+ln.Addr().String(), func(string, error) {}, cmtlog.NewTMLogger(said))
-	require.Contains(t, said.text.String(), "persistent peer refused")
-	require.Contains(t, said.text.String(), "peer="+string(id))
-
-	to, err := p2p.NewNetAddressString(string(id) + "@" + ln.Addr().String())
-	require.NoError(t, err)
-	err = d.DialPeerWithAddress(to)
-	now := time.Now()
-	var r refusal
-	require.True(t, r.news(err, now))
-	require.False(t, r.news(err, now.Add(refusalAgain-1)))
-	require.True(t, r.news(err, now.Add(refusalAgain)))
-	require.False(t, (&refusal{}).news(errors.New("connection refused"), now), "an unreachable peer is not reported")
-	require.False(t, (&refusal{}).news(nil, now))
+	redial(ctx, switchDialler{d}, string(id)+"@"+ln.Addr().String(), factsOf(key.ID(), said))
+	require.Len(t, said.notices, 1)
+	require.Equal(t, PeerID, said.notices[0].Topic)
+	require.Equal(t, string(id), said.notices[0].About)
 }
 
-// lines holds the logged lines. Calls block at the first.
-type lines struct {
-	text bytes.Buffer
-	wait func()
+// told holds the notices that were written. wait is called before each.
+type told struct {
+	notices []Notice
+	wait    func()
 }
 
-func (l *lines) Write(b []byte) (int, error) {
-	l.wait()
-	return l.text.Write(b)
+func (l *told) Write(line []byte) (int, error) {
+	if l.wait != nil {
+		l.wait()
+	}
+	n, ok := ParseNotice(line)
+	if !ok {
+		return 0, errors.New("no notice")
+	}
+	l.notices = append(l.notices, n)
+	return len(line), nil
+}
+
+func factsOf(own p2p.ID, out io.Writer) *peerFacts {
+	return &peerFacts{notices: &notices{out: out}, own: own, dupIP: true, counts: make(map[string]*occasions)}
 }
 
 // advance lets fake time pass.

@@ -188,7 +188,7 @@ func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 		return nil, ErrTwice
 	}
 
-	next, err := apply(set.Validators, c.Updates)
+	next, err := Apply(set.Validators, c.Updates)
 	if err != nil {
 		return nil, err
 	}
@@ -200,8 +200,9 @@ func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	return out, v.Put([]byte(StateKey), out)
 }
 
-// apply returns the set after the updates, sorted by key.
-func apply(set, updates []Validator) ([]Validator, error) {
+// Apply returns the set after the updates, sorted by key. It returns an error that wraps ErrSet if
+// CometBFT would not accept them.
+func Apply(set, updates []Validator) ([]Validator, error) {
 	next := slices.Clone(set)
 	for _, u := range updates {
 		at := slices.IndexFunc(next, func(v Validator) bool { return bytes.Equal(v.PubKey, u.PubKey) })

@@ -144,6 +144,9 @@ func readConfig(home string) (*cfg.Config, keys, error) {
 	fail := func(err error) (*cfg.Config, keys, error) {
 		return nil, keys{}, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
 	}
+	if err := whole(home, path); err != nil {
+		return nil, keys{}, err
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, keys{}, fmt.Errorf("%w: %w", ErrHome, err)

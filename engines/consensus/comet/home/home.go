@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	cfg "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
@@ -87,9 +87,15 @@ func ReadIdentity(home string) (Identity, error) {
 }
 
 func identityOf(c *cfg.Config) (Identity, error) {
+	if err := whole(c.RootDir, c.NodeKeyFile()); err != nil {
+		return Identity{}, err
+	}
 	key, err := p2p.LoadNodeKey(c.NodeKeyFile())
 	if err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	if c.PrivValidatorListenAddr != "" { // the remote signer has the key, and this home may have an old one
+		return Identity{NodeID: string(key.ID()), Validator: Validator{Name: c.Moniker}}, nil
 	}
 	data, err := os.ReadFile(c.PrivValidatorKeyFile())
 	if err != nil {
@@ -130,6 +136,10 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 // ErrGenesis is the error if the genesis of CometBFT and the genesis of the home do not match.
 var ErrGenesis = errors.New("CometBFT's genesis and the home's genesis are of different chains")
 
+// ErrGenesisEdited is the error if the genesis of CometBFT is not the one that its chain began
+// with.
+var ErrGenesisEdited = errors.New("CometBFT's genesis was edited after the chain began")
+
 // KeyEd25519 is the only kind of validator key.
 const KeyEd25519 = "ed25519"
 
@@ -156,6 +166,23 @@ const blockOverhead = 2 << 20
 // WriteGenesis writes the genesis of a home, whole or not at all. It replaces an existing one. A
 // home whose chain has begun does not read it again.
 func WriteGenesis(home string, g Genesis) error {
+	doc, err := genesisDoc(g)
+	if err != nil {
+		return err
+	}
+	return saveGenesis(home, doc)
+}
+
+// documentOf returns a genesis in the form of CometBFT's file.
+func documentOf(g Genesis) ([]byte, error) {
+	doc, err := genesisDoc(g)
+	if err != nil {
+		return nil, err
+	}
+	return cmtjson.Marshal(doc)
+}
+
+func genesisDoc(g Genesis) (*types.GenesisDoc, error) {
 	doc := types.GenesisDoc{
 		ChainID: g.ChainID, GenesisTime: g.Time, InitialHeight: int64(max(g.InitialHeight, 1)),
 		ConsensusParams: types.DefaultConsensusParams(), AppState: g.AppState,
@@ -175,10 +202,10 @@ func WriteGenesis(home string, g Genesis) error {
 	}
 
 	if err := doc.ValidateAndComplete(); err != nil {
-		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
+		return nil, fmt.Errorf("%w: genesis: %w", ErrHome, err)
 	}
 
-	return saveGenesis(home, &doc)
+	return &doc, nil
 }
 
 func saveGenesis(home string, doc *types.GenesisDoc) error {
@@ -197,6 +224,9 @@ func GenesisPath(home string) string {
 
 // ReadGenesis reads the genesis of a home.
 func ReadGenesis(home string) (Genesis, error) {
+	if err := whole(home, GenesisPath(home)); err != nil {
+		return Genesis{}, err
+	}
 	doc, err := types.GenesisDocFromFile(GenesisPath(home))
 	if err != nil {
 		return Genesis{}, fmt.Errorf("%w: %w", ErrHome, err)
@@ -241,28 +271,11 @@ var (
 // Class returns the class of an error about a CometBFT home.
 func Class(err error) consensus.Class {
 	switch {
-	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning):
+	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning),
+		errors.Is(err, ErrSigningOld), errors.Is(err, ErrSigningAhead):
 		return consensus.Damage
-	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis):
+	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis), errors.Is(err, ErrGenesisEdited), errors.Is(err, ErrNetwork):
 		return consensus.Config
 	}
 	return consensus.None
-}
-
-// CheckChainData returns an error if the application is at a height above 0 and CometBFT's block
-// store is empty. CometBFT would crash at such a start.
-func CheckChainData(c *cfg.Config, height uint64) error {
-	if height == 0 {
-		return nil
-	}
-
-	dir := filepath.Join(c.DBDir(), "blockstore.db")
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s does not exist, and the state is at height %d: restore it from a backup, or make a "+
-			"new home and join by block sync", ErrChainData, dir, height)
-	} else if err != nil {
-		return fmt.Errorf("%w: %w", ErrHome, err)
-	}
-
-	return nil
 }

@@ -1,6 +1,8 @@
 package home
 
 import (
+	"bytes"
+	goed25519 "crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,8 +22,12 @@ import (
 	"github.com/cometbft/cometbft/privval"
 )
 
-// ErrSigning is the error if the state that keeps a validator from signing twice is lost.
-var ErrSigning = errors.New("CometBFT's signing state is lost")
+// Errors about the state that keeps a validator from signing twice.
+var (
+	ErrSigning      = errors.New("CometBFT's signing state is lost")
+	ErrSigningOld   = errors.New("CometBFT's signing state is older than its blocks")
+	ErrSigningAhead = errors.New("CometBFT's signing state is ahead of its blocks")
+)
 
 // Preflight returns an error for a home with which the process of CometBFT would end at every
 // start: one with invalid keys, or with settings that do not work. Errors wrap ErrHome or
@@ -30,8 +36,13 @@ func Preflight(c *cfg.Config) error {
 	if err := settings(c); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrHome, configPath(c.RootDir), err)
 	}
-	if err := checkKeys(c); err != nil {
+	if err := checkKeys(c); errors.Is(err, ErrHome) {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	if c.PrivValidatorListenAddr != "" {
+		return nil
 	}
 	return checkSigning(c)
 }
@@ -59,6 +70,10 @@ func settings(c *cfg.Config) error {
 		return err
 	}
 
+	if a := c.PrivValidatorListenAddr; a != "" && !hasScheme(a, "tcp", "unix", "noise") {
+		return fmt.Errorf("priv_validator_laddr = %q, want tcp://host:port, unix://path or noise://peer@host:port", a)
+	}
+
 	for _, l := range []struct{ name, list string }{{"persistent_peers", c.P2P.PersistentPeers},
 		{"seeds", c.P2P.Seeds}} {
 		for peer := range Listed(l.list) {
@@ -75,6 +90,16 @@ func settings(c *cfg.Config) error {
 	}
 
 	return nil
+}
+
+// hasScheme reports whether an address begins with one of the schemes.
+func hasScheme(addr string, schemes ...string) bool {
+	for _, s := range schemes {
+		if rest, ok := strings.CutPrefix(addr, s+"://"); ok && rest != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // Listed returns the elements of a list as CometBFT reads them.
@@ -196,6 +221,9 @@ func plainText(s string) bool {
 
 // checkKeys returns an error for a missing or invalid key of the node or the validator.
 func checkKeys(c *cfg.Config) error {
+	if err := whole(c.RootDir, c.NodeKeyFile()); err != nil {
+		return err
+	}
 	node, err := p2p.LoadNodeKey(c.NodeKeyFile())
 	if err == nil {
 		err = checkKey(node.PrivKey)
@@ -204,6 +232,14 @@ func checkKeys(c *cfg.Config) error {
 		return fmt.Errorf("node key: %w", withPath(c.NodeKeyFile(), err))
 	}
 
+	if c.PrivValidatorListenAddr != "" {
+		return nil // the remote signer has the validator's key
+	}
+
+	return checkValidatorKey(c)
+}
+
+func checkValidatorKey(c *cfg.Config) error {
 	var own privval.FilePVKey
 	data, err := os.ReadFile(c.PrivValidatorKeyFile())
 	if err == nil {
@@ -225,6 +261,11 @@ func checkKeys(c *cfg.Config) error {
 func checkKey(key crypto.PrivKey) error {
 	if k, ok := key.(ed25519.PrivKey); !ok || len(k) != ed25519.PrivateKeySize {
 		return fmt.Errorf("there is no private key of kind %s in it", ed25519.PrivKeyName)
+	}
+
+	// The second half of a key is its public part. If it is another, every signature is invalid.
+	if whole := goed25519.NewKeyFromSeed(key.Bytes()[:goed25519.SeedSize]); !bytes.Equal(whole, key.Bytes()) {
+		return errors.New("the private key in it is damaged: its public part does not belong to it")
 	}
 	return nil
 }

@@ -818,6 +818,8 @@ type StatusResponse struct {
 	Ready         bool                   `protobuf:"varint,10,opt,name=ready,proto3" json:"ready,omitempty"`                                   // the node takes transactions and sees them committed
 	LogIndex      uint64                 `protobuf:"varint,11,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"`             // of the last durable record of the event log
 	AppliedIndex  uint64                 `protobuf:"varint,12,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"` // of the last record applied to the state
+	History       string                 `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"`                                // in which new records are written; another one after each start
+	LogId         []byte                 `protobuf:"bytes,81,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`                       // of the event log, 16 bytes; another one after a restore, salvage or import
 	Readiness     *Readiness             `protobuf:"bytes,40,opt,name=readiness,proto3" json:"readiness,omitempty"`                            // ready, and why not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -937,6 +939,20 @@ func (x *StatusResponse) GetAppliedIndex() uint64 {
 	return 0
 }
 
+func (x *StatusResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetLogId() []byte {
+	if x != nil {
+		return x.LogId
+	}
+	return nil
+}
+
 func (x *StatusResponse) GetReadiness() *Readiness {
 	if x != nil {
 		return x.Readiness
@@ -948,9 +964,13 @@ type FollowRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cursor: the index of the last record that the client has seen. 0 begins with the oldest
 	// record that the log still has.
-	After         uint64   `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
-	FromNow       bool     `protobuf:"varint,2,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"` // ignore the cursor and begin after the newest record
-	Kinds         []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`                     // names of records, such as "BlockCommitted"; empty: all
+	After   uint64   `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	FromNow bool     `protobuf:"varint,2,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"` // ignore the cursor and begin after the newest record
+	Kinds   []string `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`                     // names of records, such as "BlockCommitted"; empty: all
+	// The history of the cursor, as the response with that index had it. If the log's record there
+	// is of another history, because the log was restored or replaced since, the error is
+	// failed_precondition. Empty: the cursor is taken for one of this log.
+	History       string `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1006,13 +1026,21 @@ func (x *FollowRequest) GetKinds() []string {
 	return nil
 }
 
+func (x *FollowRequest) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
 // FollowResponse is a record. With an empty kind it is only a cursor: the request's kinds left out
 // the records up to index.
 type FollowResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Record        []byte                 `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"` // the message of coppice.log.v1 that kind names
+	Record        []byte                 `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`    // the message of coppice.log.v1 that kind names
+	History       string                 `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"` // in which the record at index was written; give it back with the cursor
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1068,6 +1096,13 @@ func (x *FollowResponse) GetRecord() []byte {
 	return nil
 }
 
+func (x *FollowResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
 var File_coppice_api_v1_node_proto protoreflect.FileDescriptor
 
 const file_coppice_api_v1_node_proto_rawDesc = "" +
@@ -1112,7 +1147,7 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\x05Value\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"\x0f\n" +
-	"\rStatusRequest\"\xb1\x03\n" +
+	"\rStatusRequest\"\xe2\x03\n" +
 	"\x0eStatusResponse\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1127,16 +1162,20 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\x05ready\x18\n" +
 	" \x01(\bR\x05ready\x12\x1b\n" +
 	"\tlog_index\x18\v \x01(\x04R\blogIndex\x12#\n" +
-	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex\x127\n" +
-	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessR\treadiness\"V\n" +
+	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex\x12\x18\n" +
+	"\ahistory\x18P \x01(\tR\ahistory\x12\x15\n" +
+	"\x06log_id\x18Q \x01(\fR\x05logId\x127\n" +
+	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessR\treadiness\"p\n" +
 	"\rFollowRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x19\n" +
 	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x14\n" +
-	"\x05kinds\x18\x03 \x03(\tR\x05kinds\"R\n" +
+	"\x05kinds\x18\x03 \x03(\tR\x05kinds\x12\x18\n" +
+	"\ahistory\x18P \x01(\tR\ahistory\"l\n" +
 	"\x0eFollowResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
-	"\x06record\x18\x03 \x01(\fR\x06record*@\n" +
+	"\x06record\x18\x03 \x01(\fR\x06record\x12\x18\n" +
+	"\ahistory\x18P \x01(\tR\ahistory*@\n" +
 	"\x04Wait\x12\x14\n" +
 	"\x10WAIT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rWAIT_ACCEPTED\x10\x01\x12\x0f\n" +

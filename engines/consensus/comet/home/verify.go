@@ -1,0 +1,219 @@
+package home
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	dbm "github.com/cometbft/cometbft-db"
+	cfg "github.com/cometbft/cometbft/config"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
+	sm "github.com/cometbft/cometbft/state"
+	"github.com/cometbft/cometbft/store"
+	"github.com/cometbft/cometbft/types"
+	"github.com/syndtr/goleveldb/leveldb/opt"
+
+	"github.com/coppice-go/coppice/engines/chain"
+)
+
+// Verify reads CometBFT's home while no node runs: its configuration, its keys, and every byte of
+// its databases. It compares their chain with the state to which the home's own log leads, as
+// CometBFT does when it starts. It changes nothing. The write-ahead log is not read, because
+// CometBFT mends it itself. Errors wrap ErrHome, ErrGenesis, ErrSigning, ErrChainData or
+// ErrChainDamage, and name the file.
+func Verify(ctx context.Context, home string, s chain.State) error {
+	c, err := LoadConfig(home)
+	if err != nil {
+		return err
+	}
+	if err := Preflight(c); err != nil {
+		return err
+	}
+	g, err := ReadGenesis(home)
+	if err != nil {
+		return err
+	}
+	if s.Started() && g.ChainID != s.ChainID {
+		return fmt.Errorf("%w: %s is of chain %q, the home's log of %q", ErrGenesis, GenesisPath(home), g.ChainID,
+			s.ChainID)
+	}
+	if !c.StateSync.Enable { // otherwise a start may fetch the state again
+		if err := CheckChainData(c, s.Height); err != nil {
+			return err
+		}
+	}
+
+	dirs, err := databases(c)
+	if err != nil {
+		return err
+	}
+
+	for _, dir := range dirs {
+		if err := verifyDatabase(ctx, dir); err != nil {
+			return err
+		}
+	}
+
+	return verifyChain(c, s)
+}
+
+// verifyDatabase reads every byte of a database that CometBFT would read.
+func verifyDatabase(ctx context.Context, dir string) error {
+	if gone, err := missing(dir); err != nil || gone {
+		return err // the next start makes it
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return damaged(dir, err)
+	}
+	current, err := checkCurrent(dir)
+	if err != nil {
+		return damaged(dir, err)
+	}
+
+	for _, e := range entries {
+		if name := e.Name(); name != current && filepath.Ext(name) != ".log" {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err == nil {
+			err = checkJournal(data)
+		}
+		if err != nil {
+			return damaged(dir, fmt.Errorf("%s: %w", e.Name(), err))
+		}
+	}
+
+	db, err := openReadOnly(dir)
+	if err != nil {
+		return damaged(dir, err)
+	}
+	defer db.Close()
+
+	it := db.DB().NewIterator(nil, &opt.ReadOptions{Strict: opt.StrictAll})
+	defer it.Release()
+
+	for n := 0; it.Next(); n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+
+	if err := it.Error(); err != nil {
+		return damaged(dir, err)
+	}
+	return nil
+}
+
+// openReadOnly opens a database and changes nothing in it.
+func openReadOnly(dir string) (*dbm.GoLevelDB, error) {
+	return dbm.NewGoLevelDBWithOpts(strings.TrimSuffix(filepath.Base(dir), databaseSuffix), filepath.Dir(dir),
+		&opt.Options{ReadOnly: true, ErrorIfMissing: true})
+}
+
+// verifyChain compares the blocks and the state of CometBFT with each other and with the state of
+// the home, as CometBFT's handshake does.
+func verifyChain(c *cfg.Config, s chain.State) (err error) {
+	blockDir, stateDir := databaseDir(c, blockDatabase), databaseDir(c, stateDatabase)
+	if begun, err := began(blockDir, stateDir); err != nil || !begun {
+		return err
+	}
+
+	// The stores panic when they cannot decode what they read.
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(c.DBDir(), fmt.Errorf("%v", p))
+		}
+	}()
+
+	blockDB, err := openReadOnly(blockDir)
+	if err != nil {
+		return damaged(blockDir, err)
+	}
+	defer blockDB.Close()
+
+	stateDB, err := openReadOnly(stateDir)
+	if err != nil {
+		return damaged(stateDir, err)
+	}
+	defer stateDB.Close()
+
+	if err := sameGenesisDoc(c, stateDB); err != nil {
+		return err
+	}
+
+	blocks := store.NewBlockStore(blockDB)
+	theirs, err := sm.NewStore(stateDB, sm.StoreOptions{}).Load()
+	if err != nil {
+		return damaged(stateDir, err)
+	}
+
+	base, top, state, app := blocks.Base(), blocks.Height(), theirs.LastBlockHeight, int64(s.Height)
+	bad := func(format string, args ...any) error { return damaged(c.DBDir(), fmt.Errorf(format, args...)) }
+
+	switch {
+	case top == 0 && state == app: // nothing yet, or only a state from a snapshot
+		return nil
+	case top == 0 && state == 0 && c.StateSync.Enable:
+		return nil // a state sync was cut short, and is done again
+	case app > top:
+		return bad("its blocks end at height %d, the home's own data is at %d", top, app)
+	case app < base-1:
+		return bad("its blocks begin at height %d, the home's own data is at %d", base, app)
+	case state > top || state < top-1:
+		return bad("its state is at height %d, its blocks end at %d", state, top)
+	case state == app && state > 0 && !bytes.Equal(theirs.AppHash, s.AppHash):
+		return bad("at height %d its state has app hash %x, the home's own data has %x", state, theirs.AppHash,
+			s.AppHash)
+	}
+
+	for h := max(base, min(app+1, top), 1); h <= top; h++ {
+		if blocks.LoadBlock(h) == nil || blocks.LoadSeenCommit(h) == nil && h == top {
+			return bad("block %d is missing", h)
+		}
+	}
+
+	return nil
+}
+
+// began reports whether CometBFT was ever started: one of the databases exists.
+func began(dirs ...string) (bool, error) {
+	for _, dir := range dirs {
+		if gone, err := missing(dir); err != nil || !gone {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// sameGenesisDoc returns an error if CometBFT's genesis file differs from the genesis that its
+// chain began with, which its database has.
+func sameGenesisDoc(c *cfg.Config, stateDB dbm.DB) error {
+	kept, err := stateDB.Get([]byte("genesisDoc"))
+	if err != nil || kept == nil {
+		return err
+	}
+	var began *types.GenesisDoc
+	if err := cmtjson.Unmarshal(kept, &began); err != nil {
+		return damaged(databaseDir(c, stateDatabase), fmt.Errorf("genesis: %w", err))
+	}
+
+	doc, err := types.GenesisDocFromFile(c.GenesisFile())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	now, err := cmtjson.Marshal(doc)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	was, err := cmtjson.Marshal(began)
+	if err == nil && !bytes.Equal(now, was) {
+		err = fmt.Errorf("%w: %s is not the genesis that the chain began with: put the chain's genesis back",
+			ErrGenesis, c.GenesisFile())
+	}
+
+	return err
+}

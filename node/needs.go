@@ -1,0 +1,47 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/coppice-go/coppice/node/backends"
+	"github.com/coppice-go/coppice/node/exit"
+)
+
+// checkBackends returns exit.ErrConfig if the program lacks a backend that the chain needs. It
+// changes nothing in the home.
+func (n *Node) checkBackends() error {
+	needs, err := backends.Needed(context.Background(), n.home, n.logDisk, func(done, total uint64) {
+		n.progress.Update("reading the log for the backends that it needs", "records", done, total)
+	})
+	if err != nil {
+		return err
+	}
+	if err := needs.Check(n.home, n.backends); err != nil {
+		return err
+	}
+
+	n.needs = needs.Union(backends.Of(n.backends))
+
+	return nil
+}
+
+// recordBackends records durably what the chain needs from now on. It comes before the tree starts,
+// so before any transaction is accepted.
+func (n *Node) recordBackends() error {
+	was, err := backends.Read(n.home)
+	if err == nil && bytes.Equal(was.JSON(), n.needs.JSON()) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := n.needs.Write(n.home); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+
+	return nil
+}
