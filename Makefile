@@ -12,6 +12,7 @@ BENCH_FLAGS  ?=
 SOAK_KILLS   ?= 200
 SOAK_CHAOS   ?= 1000
 SOAK_CRASHES ?= 5000
+SOAK_FLIPS   ?= 3000
 SOAK_SEED    ?= 1
 SOAK_COMET_KILLS ?= 100
 SOAK_COMET_STEPS ?= 3
@@ -51,8 +52,10 @@ lint: ## gofmt, go vet, golangci-lint (.golangci.yml)
 	$(GO) vet work
 	$(GO) run $(GOLANGCI) run $$($(GO) list -m -f '{{.Dir}}/...')
 
-bench: ## run the benchmarks (BENCH, BENCH_COUNT)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS)
+bench: ## run the benchmarks, and print the median of each; the lines go to bin/bench.txt (BENCH, BENCH_COUNT)
+	@mkdir -p bin
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS) 2>&1 | \
+		$(GO) run ./internal/benchtable -raw bin/bench.txt
 
 bench-cometbft: build ## the node and CometBFT's own kvstore, process by process, in turn (BENCH_FLAGS; -h lists them)
 	cd bench && export GOWORK=off && $(GO) build -o ../bin/cometbft github.com/cometbft/cometbft/cmd/cometbft && \
@@ -66,6 +69,8 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_CRASHES=$(SOAK_CRASHES) COPPICE_CRASH_SEED=$(SOAK_SEED) \
 		$(GO) test -count 1 -timeout 120m -v -run TestTheNodeSurvivesCrashesOfItsDisk ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/... ./eventlog/pebblefs
+	COPPICE_FLIPS=$(SOAK_FLIPS) COPPICE_FLIPS_SEED=$(SOAK_SEED) \
+		$(GO) test -count 1 -timeout 120m -v -run TestBitFlips ./node/offline
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet/...
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m -run TestAStateSyncThatIsCutShort ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestAnExtensionIsVerified ./internal/cometclients

@@ -56,3 +56,13 @@ func (c *Client) Kill(ctx context.Context, path string, how apiv1.How,
 			return v.admin.Kill(ctx, r)
 		})
 }
+
+// Stop makes the node's process stop in order and exit 0. It requires WithToken. It returns once
+// the stop has begun, and does not wait for its end.
+func (c *Client) Stop(ctx context.Context) (*apiv1.StopResponse, error) {
+	return once(ctx, c, c.attempt, &apiv1.StopRequest{},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.StopRequest]) (*connect.Response[apiv1.StopResponse], error) {
+			return v.admin.Stop(ctx, r)
+		})
+}

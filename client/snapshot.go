@@ -24,6 +24,22 @@ func (c *Client) CreateSnapshot(ctx context.Context) (s *apiv1.Snapshot, fresh b
 	return res.Msg.Snapshot, res.Msg.Fresh, nil
 }
 
+// OfferSnapshot makes the node take a snapshot of its present state for nodes that join by state
+// sync, and returns it when peers are offered it. It requires the admin token. It makes one
+// attempt, limited only by ctx.
+func (c *Client) OfferSnapshot(ctx context.Context) (*apiv1.OfferSnapshotResponse, error) {
+	to, err := c.services()
+	if err != nil {
+		return nil, err
+	}
+	res, err := to.snapshot.OfferSnapshot(ctx, connect.NewRequest(&apiv1.OfferSnapshotRequest{}))
+	if err != nil {
+		return nil, err
+	}
+
+	return res.Msg, nil
+}
+
 // Snapshots returns the node's snapshots, the oldest state first. It requires the admin token.
 func (c *Client) Snapshots(ctx context.Context) ([]*apiv1.Snapshot, error) {
 	res, err := again(ctx, c, c.attempt, &apiv1.ListSnapshotsRequest{},

@@ -77,8 +77,17 @@ func (e Recovered) String() string {
 	if len(r.Gaps) > 0 {
 		gaps = fmt.Sprintf(", %d GAPS, the first: %v", len(r.Gaps), r.Gaps[0])
 	}
-	return fmt.Sprintf("log %x opened, %s: records %d to %d in %d segments, %d bytes, %d torn bytes cut, in %v%s",
-		r.ID, how, r.FirstIndex, r.LastIndex, r.Segments, r.Bytes, r.TornBytes, r.Duration, gaps)
+	return fmt.Sprintf("log %x opened, %s: %s in %d segments, %d bytes, %d torn bytes cut, in %v%s",
+		r.ID, how, recordRange(r.FirstIndex, r.LastIndex), r.Segments, r.Bytes, r.TornBytes, r.Duration, gaps)
+}
+
+// recordRange returns in words which records a log has. An empty log has a last index below its
+// first.
+func recordRange(first, last uint64) string {
+	if last < first {
+		return "no records"
+	}
+	return fmt.Sprintf("records %d to %d", first, last)
 }
 
 func (e TornTail) String() string {

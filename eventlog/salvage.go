@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -36,6 +37,8 @@ func (s Salvaged) Whole() bool { return len(s.Gaps) == 0 && s.Front == "" }
 // checksums. Each record keeps its index. Where records are missing in between, the new log has a
 // [Gap]. Salvage changes nothing in src, and nobody may be writing it. It identifies files by their
 // content, not by their names: it also reads a segment that was renamed or whose header is gone.
+//
+// If nothing is proved, the error is ErrCorrupt; if there is no log at all, it is fs.ErrNotExist.
 //
 // The new log has an identity of its own. It may end before the damaged log did. What is then
 // appended to it gets indexes at which the damaged log had other records. Salvage reports Progress
@@ -148,6 +151,9 @@ func (s *salvage) run(dest string) error {
 	if err := s.readExtent(); err != nil {
 		return err
 	}
+	if len(s.parts) == 0 && s.extent == nil && s.extentDamage == nil {
+		return fmt.Errorf("eventlog: no segments in %s: %w", s.dir, fs.ErrNotExist)
+	}
 	if s.extentDamage != nil {
 		s.pass(s.extentDamage.File, "%s", s.extentDamage.Reason)
 	}
@@ -173,7 +179,7 @@ func (s *salvage) run(dest string) error {
 	}
 
 	if s.to == nil {
-		return fmt.Errorf("eventlog: nothing in %s can be proved to be a record of log %x%s", s.dir,
+		return fmt.Errorf("%w: nothing in %s can be proved to be a record of log %x%s", ErrCorrupt, s.dir,
 			s.out.Source, s.passed())
 	}
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"time"
@@ -95,7 +96,7 @@ func (in *inspection) exclusive() (io.Closer, error) {
 
 	err = in.list()
 	if err == nil && len(in.segs) == 0 && !slices.Contains(names, extentName) {
-		err = fmt.Errorf("no segments in %s", in.dir)
+		err = fmt.Errorf("no segments in %s: %w", in.dir, fs.ErrNotExist) // as if the directory were not there
 	}
 	if err == nil {
 		return lock, nil

@@ -52,8 +52,13 @@ func initABCI(t *testing.T) string {
 		Consensus: comet.InitOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
-	// which a real one would make
-	require.NoError(t, os.MkdirAll(filepath.Join(comethome.Dir(dir), "data", "blockstore.db"), 0o700))
+
+	for _, name := range []string{"blockstore.db", "state.db"} { // which a real one would make
+		db := filepath.Join(comethome.Dir(dir), "data", name)
+		require.NoError(t, os.MkdirAll(db, 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(db, "CURRENT"), []byte("MANIFEST-000001\n"), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(db, "MANIFEST-000001"), nil, 0o600))
+	}
 
 	return dir
 }
@@ -346,7 +351,7 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	require.Equal(t, exit.Config, exit.Code(err))
 	require.NoError(t, os.WriteFile(path, genesis, 0o644))
 
-	require.NoError(t, os.Remove(filepath.Join(comethome.Dir(dir), "data", "blockstore.db")))
+	require.NoError(t, os.RemoveAll(filepath.Join(comethome.Dir(dir), "data", "blockstore.db")))
 	n, err = New(dir, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())

@@ -99,6 +99,10 @@ func TestDamageHasItsExitCode(t *testing.T) {
 			require.Equal(t, tc.verify, exit.Code(err), "verify: %v", err)
 
 			if name == "another genesis" { // the shipped driver compares it
+				dest := filepath.Join(t.TempDir(), "backup")
+				_, err := offline.Backup(t.Context(), home, dest, backup.Options{Program: "test"})
+				require.Equal(t, exit.Config, exit.Code(err), "what would not start is not backed up: %v", err)
+				require.NoDirExists(t, dest)
 				code, err := startCode(t, home)
 				require.Equal(t, tc.start, code, "start: %v", err)
 				require.ErrorContains(t, err, tc.says)

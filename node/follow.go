@@ -18,10 +18,11 @@ var byKind = pubsub.Where("kind", func(e engines.Event, value string) bool {
 	return ok && (value == "" || value == chain.KindName(r.Kind))
 })
 
-// Follow calls send with the records after the cursor whose kind is one of kinds: see api.Core. It ends with ctx, or with the incarnation of the logger.
+// Follow calls send with the records after the cursor whose kind is one of kinds: see api.Core. It
+// ends with ctx, or with the incarnation of the logger.
 func (b *apiCore) Follow(ctx context.Context, after client.Cursor, kinds []string, send func(api.Logged) error) error {
-	o := tail.Options{Log: func() (tail.Log, error) { return b.log, nil }, After: after.Index, EndWithLog: true, Admit: b.node.admit(after.History),
-		Bus: b.node.bus, Chain: pubsub.Chain[engines.Event]{byKind.Is("")}}
+	o := tail.Options{Log: func() (tail.Log, error) { return b.log, nil }, After: after.Index, EndWithLog: true,
+		Admit: b.node.admit(after.History), Bus: b.node.bus, Chain: pubsub.Chain[engines.Event]{byKind.Is("")}}
 	if len(kinds) == 1 {
 		o.Chain = pubsub.Chain[engines.Event]{byKind.Is(kinds[0])}
 	}

@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"go.uber.org/zap"
 
-	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 )
 
@@ -92,17 +90,6 @@ func (g *guard) run(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// homeLost ends the process, because its home is no longer in its place. It writes nothing there:
-// what is there now may be another home.
-func (n *Node) homeLost(err error) {
-	n.diagnostics.Error("the home is no longer in its place", zap.Error(err))
-	n.diagnostics.Sync()
-	fmt.Fprintf(os.Stderr, "coppice: the home %s was moved, removed or replaced while this node ran in it (%v). The node "+
-		"has ended at once, and has written nothing to what is there now. Stop a node before you touch its home\n",
-		n.home, err)
-	os.Exit(exit.Failed)
 }
 
 // guardedFS is a file system on which the process ends before it changes a name below a home that

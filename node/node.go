@@ -54,6 +54,7 @@ type Node struct {
 	started time.Time
 
 	// The fields of this group and the next outlive the runs of the tree.
+	stop     stopper
 	lock     *os.File
 	guard    guard
 	needs    backends.Record // what the chain needs, with what this program has
@@ -85,7 +86,7 @@ type Node struct {
 // New opens a home and returns its node. One process may have a home open at a time, until Close or
 // the end of Run. Errors are exit.ErrConfig, exit.ErrHomeInUse and exit.ErrDamage.
 func New(dir string, c config.Config, opts ...Option) (*Node, error) {
-	n := &Node{started: time.Now(), settings: settings{
+	n := &Node{started: time.Now(), stop: stopper{done: make(chan struct{})}, settings: settings{
 		home: dir, config: c, version: "unknown", diagnostics: zap.NewNop(), backends: map[string]chain.Backend{},
 		now: time.Now,
 	}}
@@ -172,9 +173,11 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	return n, nil
 }
 
-// Run runs the tree, and closes the node at the end. It returns nil if ctx ended and everything
-// stopped in order, and otherwise the reason why the tree gave up.
+// Run runs the tree, and closes the node at the end. It returns nil if ctx ended or Stop was called,
+// and everything stopped in order, and otherwise the reason why the tree gave up.
 func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := n.untilStop(ctx)
+	defer cancel()
 	run, end := n.damage.Run(ctx)
 	defer end()
 
@@ -248,6 +251,17 @@ func (n *Node) die(err error) {
 	n.diagnostics.Error("the state cannot go on", zap.Error(err))
 	n.diagnostics.Sync()
 	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
+	os.Exit(exit.Failed)
+}
+
+// homeLost ends the process, because its home is no longer in its place. It writes nothing there:
+// what is there now may be another home.
+func (n *Node) homeLost(err error) {
+	n.diagnostics.Error("the home is no longer in its place", zap.Error(err))
+	n.diagnostics.Sync()
+	fmt.Fprintf(os.Stderr, "coppice: the home %s was moved, removed or replaced while this node ran in it (%v). "+
+		"The node has ended at once, and has written nothing to what is there now. Stop a node before you touch "+
+		"its home\n", n.home, err)
 	os.Exit(exit.Failed)
 }
 

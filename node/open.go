@@ -51,7 +51,7 @@ func names(c config.Config) host.Names { return host.Names{Hosts: c.Hosts(), Ori
 // route fills the listener's table of routes.
 func (n *Node) route() {
 	n.listener.Route(api.AdminRoutes(n.view(), n.news, n.tokens.Current, n.meter.Request)...)
-	n.listener.Route(api.SnapshotRoutes(n.snaps, n.tokens.Current)...)
+	n.listener.Route(api.SnapshotRoutes(copies{n.snaps, n}, n.tokens.Current)...)
 	n.listener.Route(api.GRPCRoutes(n.view())...)
 	n.listener.Route(n.meter.Routes()...)
 	n.listener.Route(api.Route{Pattern: "/", Handler: n.gate, Class: api.Work})
@@ -62,7 +62,7 @@ func (n *Node) view() host.View {
 	return host.View{
 		Root: func() *supervisor.Supervisor { return n.host }, Plan: n.plan, Profile: n.config.Profile, Down: n.whyDown,
 		Ready:   n.ready.Condition,
-		Version: n.version, Started: n.started, Home: n.home, News: n.news,
+		Version: n.version, Started: n.started, Home: n.home, News: n.news, End: n.Stop,
 	}
 }
 
@@ -175,7 +175,8 @@ func (n *Node) openState() (*storage.DB, error) {
 	}
 
 	db, err := storage.Open(home.StateDir(n.home), storage.Options{
-		FS: n.disk(), Logger: n.diagnostics.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
+		FS: n.disk(), Logger: pebbleLog{n.diagnostics.Named("pebble").Sugar()}, OnFatal: n.die,
+		Committed: n.meter.Committed,
 	})
 	if err != nil || n.stateDisk != nil {
 		return db, err

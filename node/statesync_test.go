@@ -161,7 +161,7 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	require.Equal(t, []uint32{5}, repeated.Codes, "CODE_REPEATED")
 	b.close()
 
-	v, err := offline.Verify(t.Context(), dir, offline.VerifyOptions{})
+	v, err := offline.Verify(t.Context(), dir, offline.VerifyOptions{SkipConsensus: true})
 	require.NoError(t, err)
 	require.EqualValues(t, snapshotHeight, v.BaseHeight)
 	require.EqualValues(t, len(j.next), v.Blocks)
@@ -211,7 +211,7 @@ func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 	require.Equal(t, 1, st.Txs, "what comes after the snapshot is still to be applied")
 	j.follow(b)
 	b.close()
-	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{SkipConsensus: true})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, v.Launched)
 	require.Zero(t, v.Unfinished)
@@ -365,7 +365,7 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		j.follow(b)
 		b.close()
 		verified, err := offline.Verify(t.Context(), other,
-			offline.VerifyOptions{Disk: after, Logs: pebblefs.Adapt(after)})
+			offline.VerifyOptions{SkipConsensus: true, Disk: after, Logs: pebblefs.Adapt(after)})
 		require.NoError(t, err, "operation %d of %d", c.at.Load(), total)
 		require.EqualValues(t, snapshotHeight+len(j.next), verified.Height)
 	}
@@ -402,7 +402,8 @@ func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 	require.True(t, struck.Load())
 	j.follow(b)
 	b.close()
-	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{Disk: mem, Logs: pebblefs.Adapt(mem)})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{SkipConsensus: true, Disk: mem,
+		Logs: pebblefs.Adapt(mem)})
 	require.NoError(t, err)
 	require.EqualValues(t, snapshotHeight+len(j.next), v.Height)
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
-	"github.com/coppice-go/coppice/supervisor/zapevents"
 )
 
 // hostSpec returns the spec of the whole tree. Each supervisor has a build function, which makes
@@ -30,7 +29,7 @@ func (n *Node) hostSpec() supervisor.Spec {
 	})
 
 	s.Observers = append([]supervisor.Observer{
-		zapevents.New(n.diagnostics),
+		newCalm(n.diagnostics),
 		&n.damage,
 		supervisor.ObserverFunc(func(e supervisor.Event) { n.bus.Publish(engines.TreeChanged{Event: e}) }),
 		n.trees,

@@ -70,8 +70,9 @@ func (r *core) join(ctx context.Context, name string, self any, kids roster, obs
 // update calls f under the lock, to change fields that other goroutines read.
 func (r *core) update(f func()) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	f()
+	r.mu.Unlock()
+	r.hub.changes.fire()
 }
 
 func (r *core) gone() error { return fmt.Errorf("supervisor %s %w", r.own.subject(), ErrNotRunning) }

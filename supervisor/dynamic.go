@@ -123,7 +123,7 @@ func (d *Dynamic[A]) Serve(ctx context.Context) error {
 		return err
 	}
 
-	d.run.Store(&r.core)
+	d.begin(&r.core)
 	r.main(d.release)
 
 	return r.served()

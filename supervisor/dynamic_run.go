@@ -85,6 +85,7 @@ func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbo
 func (r *dynamicRun) incarnate(in *instance) *incarnation {
 	inc := r.newChild(in.id, &r.child)
 	in.inc = inc
+	r.hub.changes.fire()
 
 	if r.verbose {
 		explicit := in.first
@@ -277,6 +278,7 @@ func (r *dynamicRun) forget(in *instance) {
 		in.timer.Stop()
 	}
 	delete(r.instances, in.id)
+	r.hub.changes.fire()
 	if r.state == Stopping && len(r.instances) == 0 {
 		close(r.drained)
 	}

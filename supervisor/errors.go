@@ -31,8 +31,8 @@ var (
 	ErrNotRunning = errors.New("is not running")
 	// ErrWouldDeadlock refuses a call into a supervisor that would wait for the caller itself: from
 	// a child to stop itself or a supervisor above it, and from the start or the stop of a child
-	// into its own supervisor, which is busy with just that. Other calls of a running child into its
-	// own supervisor are served.
+	// into its own supervisor, which is busy with just that. Other calls of a running child into
+	// its own supervisor are served.
 	ErrWouldDeadlock = errors.New("the call would wait for its own caller")
 	// ErrNotSupervised is returned for a context that does not belong to a supervised child.
 	ErrNotSupervised = errors.New("context belongs to no supervised child")

@@ -238,8 +238,8 @@ func (e ShutdownError) String() string {
 }
 
 func (e RestartScheduled) String() string {
-	return fmt.Sprintf("%s: restart, attempt %d, %d within the period, after %v", e.Subject(), e.Attempt,
-		e.InWindow, e.Delay)
+	return fmt.Sprintf("%s: restarts after %v: attempt %d of this child, restart %d of its supervisor in the period",
+		e.Subject(), e.Delay, e.Attempt, e.InWindow)
 }
 
 func (e GroupRestart) String() string {

@@ -12,6 +12,7 @@ type handle struct {
 	name string
 	busy atomic.Bool
 	run  atomic.Pointer[core] // the newest
+	runs signal               // fires when there is a new run
 }
 
 // acquire reserves the handle for a new run; the end of the run releases it.
@@ -23,6 +24,29 @@ func (h *handle) acquire() error {
 }
 
 func (h *handle) release() { h.busy.Store(false) }
+
+// begin makes r the current run.
+func (h *handle) begin(r *core) {
+	old := h.run.Swap(r)
+	h.runs.fire()
+	if old != nil {
+		old.hub.changes.fire()
+	}
+}
+
+// Changed calls Changed of the newest run. A new run is a change, too.
+func (h *handle) Changed() <-chan struct{} {
+	for {
+		r := h.run.Load()
+		c := h.runs.next()
+		if r != nil {
+			c = r.Changed()
+		}
+		if h.run.Load() == r {
+			return c
+		}
+	}
+}
 
 // living returns the run, if it has not ended.
 func (h *handle) living() (*core, error) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type hub struct {
 	id   uint64 // of the root's own incarnation
 
 	expiries expiries
+	changes  signal // fires after every change of a snapshot
 
 	mu      sync.Mutex
 	seq     uint64
@@ -54,6 +56,29 @@ type lane struct {
 	subs    []*subscription
 	pumping bool
 	idle    []chan struct{} // closed as soon as there is nothing to deliver
+}
+
+// signal tells those who wait that something has changed. It costs next to nothing if nobody waits.
+type signal struct{ waiting atomic.Pointer[chan struct{}] }
+
+// next returns a channel that is closed when fire is called next.
+func (s *signal) next() <-chan struct{} {
+	for {
+		if c := s.waiting.Load(); c != nil {
+			return *c
+		}
+		c := make(chan struct{})
+		if s.waiting.CompareAndSwap(nil, &c) {
+			return c
+		}
+	}
+}
+
+// fire wakes those who wait. It may be called with any lock held.
+func (s *signal) fire() {
+	if c := s.waiting.Load(); c != nil && s.waiting.CompareAndSwap(c, nil) {
+		close(*c)
+	}
 }
 
 func newHub(root string) *hub {
@@ -335,12 +360,14 @@ func (h *hub) addOrphan(inc *incarnation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.orphans[inc.id] = inc
+	h.changes.fire()
 }
 
 func (h *hub) removeOrphan(inc *incarnation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.orphans, inc.id)
+	h.changes.fire()
 }
 
 func (h *hub) orphansWithin(prefix string) []*incarnation {

@@ -88,6 +88,8 @@ type incarnation struct {
 	node       node                    // the service, if it is a supervisor
 	inner      map[string]*incarnation // supervisors that the service runs itself, by name
 
+	left        *leftBehind     // by a suture tree that has ended
+	behind      atomic.Bool     // only what was left behind still runs
 	toldCtx     context.Context // ended when stopped is set; nil until a call needs it
 	tellWaiters context.CancelFunc
 }
@@ -201,6 +203,7 @@ func (inc *incarnation) acknowledge() {
 	}
 
 	close(inc.acked)
+	inc.hub.changes.fire()
 }
 
 func (inc *incarnation) startExpired() {
@@ -248,6 +251,7 @@ func (inc *incarnation) tell(cause error) time.Duration {
 		inc.stopped = true
 		inc.cancel(cause)
 		inc.toldLocked()
+		inc.hub.changes.fire()
 	}
 	return inc.shutdownTimeLocked()
 }
@@ -296,6 +300,7 @@ func (inc *incarnation) failLocked(e ending) {
 // endLocked cancels the context and starts the timer of the shutdown time.
 func (inc *incarnation) endLocked(cause error) {
 	inc.cancel(cause)
+	inc.hub.changes.fire()
 	if inc.endWatch != nil {
 		return
 	}
@@ -378,11 +383,18 @@ func (inc *incarnation) leave(e ending, main bool) {
 		inc.failLocked(e)
 	}
 
-	if !last {
-		inc.mu.Unlock()
+	inc.mu.Unlock()
+	if !last || inc.staysBehind() {
 		return
 	}
 
+	inc.mu.Lock()
+	inc.endLast()
+}
+
+// endLast notes that nothing of the incarnation runs any more. inc.mu is held, and endLast unlocks
+// it.
+func (inc *incarnation) endLast() {
 	inc.ended = true
 	if inc.endWatch != nil {
 		inc.endWatch.Stop()
@@ -433,6 +445,8 @@ func (inc *incarnation) verdictLocked(orphaned bool) Exit {
 			x.Err = fmt.Errorf("%w, %w", inc.killed, ErrOrphan)
 		} else if inc.failure != nil {
 			x.Err = fmt.Errorf("%w, after %w", ErrOrphan, inc.failure.cause())
+		} else if inc.left != nil {
+			x.Err = inc.left.error()
 		}
 	}
 
@@ -466,6 +480,7 @@ func (inc *incarnation) conclude(orphaned bool) {
 	inc.watchers = nil
 	close(inc.done)
 	inc.mu.Unlock()
+	inc.hub.changes.fire()
 
 	for _, w := range watchers {
 		(*w)(exit)
@@ -542,6 +557,7 @@ func (inc *incarnation) attach(n node) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	inc.node = n
+	inc.hub.changes.fire()
 }
 
 // attachInner adds a supervisor that the child runs itself. It counts as one of the child's
@@ -570,6 +586,7 @@ func (inc *incarnation) detachInner(name string) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	delete(inc.inner, name)
+	inc.hub.changes.fire()
 }
 
 func (inc *incarnation) nodes() (node, map[string]*incarnation) {

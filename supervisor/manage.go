@@ -15,8 +15,8 @@ import (
 //
 // Like every management call, it waits for its turn. If ctx ends while the start is under way, the
 // start continues. Children of r, and callers below them, may call it as others do. It returns
-// ErrWouldDeadlock to those that r itself waits for: a caller whose start is not acknowledged yet, a
-// Build of r, and a caller that r stops.
+// ErrWouldDeadlock to those that r itself waits for: a caller whose start is not acknowledged yet,
+// a Build of r, and a caller that r stops.
 func (r *Run) StartChild(ctx context.Context, c Child) (Ref, error) {
 	return r.do(ctx, func() (Ref, error) { return r.addChild(c) })
 }

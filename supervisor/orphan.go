@@ -21,11 +21,12 @@ const (
 )
 
 // goroutinesOf finds the goroutines of the incarnations with these numbers.
-func goroutinesOf(ids ...uint64) map[uint64]Orphan { return labelled(labelIncarnation, ids...) }
+func goroutinesOf(ids ...uint64) map[uint64]Orphan { return labelled(labelIncarnation, nil, ids...) }
 
-// labelled finds the goroutines whose label has one of the given numbers. For each number it
-// returns how many there are, and their stacks as the profiler prints them.
-func labelled(label string, ids ...uint64) map[uint64]Orphan {
+// labelled finds the goroutines whose label has one of the given numbers and whose stack counts
+// (nil counts all). For each number it returns how many there are, and their stacks as the profiler
+// prints them.
+func labelled(label string, counts func(stack string) bool, ids ...uint64) map[uint64]Orphan {
 	var buf bytes.Buffer
 	found := make(map[uint64]Orphan, len(ids))
 	if err := pprof.Lookup("goroutine").WriteTo(&buf, 1); err != nil {
@@ -44,6 +45,10 @@ func labelled(label string, ids ...uint64) map[uint64]Orphan {
 		}
 
 		labels, stack, _ := strings.Cut(labels, "\n")
+		if counts != nil && !counts(stack) {
+			continue
+		}
+
 		for pair := range strings.SplitSeq(strings.TrimSuffix(labels, "}"), ", ") {
 			id, ok := wanted[pair]
 			if !ok {

@@ -12,9 +12,9 @@ import (
 )
 
 // Discard is an Observer that ignores every event. By default, a tree writes its failures to the
-// default logger of log/slog: abnormal ends and failed restarts, with the stack of a panic, give-ups
-// and orphans. It leaves out what some observer gets, and all but the first few of a storm of them,
-// and then says how many those were. As an observer of the root, Discard turns that off.
+// default logger of log/slog: abnormal ends and failed restarts, with the stack of a panic,
+// give-ups and orphans. It leaves out what some observer gets, and all but the first few of a storm
+// of them, and then says how many those were. As an observer of the root, Discard turns that off.
 var Discard Observer = discard{}
 
 type discard struct{}
@@ -165,7 +165,8 @@ func (h *hub) flushReports() {
 	_ = h.flushLanes(ctx, h.reports.lane)
 }
 
-// defaultLogger is the observer that writes to log/slog's default logger, whichever that is by then.
+// defaultLogger is the observer that writes to log/slog's default logger, whichever that is by
+// then.
 type defaultLogger struct{}
 
 // Observe writes one event.

@@ -79,7 +79,7 @@ func TestReports_Storm(t *testing.T) {
 			Build: children(storm, p.child(0), nested("sub", 0, supervisor.Spec{Intensity: supervisor.Intensity{
 				Period: time.Hour}, Build: children(other.child(0))}))})
 		<-other.starts
-		time.Sleep(65*time.Second + 10*time.Millisecond)
+		<-time.After(65*time.Second + 10*time.Millisecond)
 		other.end(errCrash) // its supervisor gives up
 		<-other.starts
 		node := mustFind(t, r, "storm")
@@ -176,7 +176,8 @@ func TestReports_OrphansAndFailedRestarts(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, r.Stop(ctx))
 
-		for _, want := range []string{"ERROR p: start failed: no drawer", "ERROR deaf: orphaned", "WARN deaf: orphan of"} {
+		for _, want := range []string{"ERROR p: start failed: no drawer", "ERROR deaf: orphaned",
+			"WARN deaf: orphan of"} {
 			require.Equal(t, 1, strings.Count(out.String(), want), "%s in\n%s", want, out)
 		}
 		require.Contains(t, out.String(), "main_test.go", "the orphan's stack")
@@ -212,7 +213,8 @@ func TestReports_NotWhereAnObserverIs(t *testing.T) {
 			if out.String() == "" {
 				lines = nil
 			}
-			// The end of "a" and the give-up of "sub"; and, above it, the end of "sub" and a give-up.
+			// The end of "a" and the give-up of "sub"; and, above it, the end of "sub" and a
+			// give-up.
 			require.Len(t, lines, c.lines, "%s", out)
 		})
 	}

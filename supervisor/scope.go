@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -167,6 +168,7 @@ func (s *scope) ended() {
 	if s.outer != nil {
 		s.outer.leave(ending{}, false)
 	}
+	s.hub.changes.fire()
 }
 
 // withOrphan returns the error of a run that left an orphan: err, and the orphan if err does not
@@ -286,9 +288,17 @@ func (s *scope) Orphans() []Orphan {
 		return nil
 	}
 
-	ids := make([]uint64, len(incs))
+	ids, behind := make([]uint64, len(incs)), false
 	for i, inc := range incs {
 		ids[i] = inc.id
+		behind = behind || inc.behind.Load()
+	}
+
+	if behind {
+		services := sutureServices(ids...)
+		incs = slices.DeleteFunc(incs, func(inc *incarnation) bool {
+			return inc.behind.Load() && inc.endBehind(services)
+		})
 	}
 
 	found := goroutinesOf(ids...)
@@ -305,7 +315,7 @@ func (s *scope) Orphans() []Orphan {
 // there should be none: a goroutine that is left has leaked, or is about to return. Goroutines
 // reads the goroutine profile, so it is for tests and diagnosis, not for a hot path.
 func (s *scope) Goroutines() (n int, stacks string) {
-	found := labelled(labelRoot, s.hub.id)[s.hub.id]
+	found := labelled(labelRoot, nil, s.hub.id)[s.hub.id]
 	return found.Goroutines, found.Stack
 }
 
@@ -323,6 +333,12 @@ func (s *scope) Subscribe(o Observer) (past []Event, cancel func()) {
 // Flush waits until the observers of this subtree have seen all events so far. Do not call it from
 // an observer.
 func (s *scope) Flush(ctx context.Context) error { return s.hub.flush(ctx, s.own.path) }
+
+// Changed returns a channel that is closed at the next change of the tree that this run is in: when
+// Tree, WhichChildren, CountChildren or Orphans may have a new answer. To wait for a state, call
+// Changed first, then look, and if the state is not there, wait for the channel and begin again.
+// The passing of time, which lets attempts leave the window of InWindow, is no change.
+func (s *scope) Changed() <-chan struct{} { return s.hub.changes.next() }
 
 // Done is closed when the run has ended.
 func (s *scope) Done() <-chan struct{} { return s.done }
@@ -345,8 +361,8 @@ func (s *scope) Wait() error {
 
 // Stop ends the run in order and waits for its end. If ctx ends first, Stop returns the cause, and
 // the stop continues. Otherwise it returns nil, unless the run ended with more than its stop, for
-// instance with an orphan; then it returns that error. The end of a run waits for its children, so a
-// caller below it gets ErrWouldDeadlock.
+// instance with an orphan; then it returns that error. The end of a run waits for its children, so
+// a caller below it gets ErrWouldDeadlock.
 func (s *scope) Stop(ctx context.Context) error {
 	if s.deadlocks(ctx) {
 		return ErrWouldDeadlock

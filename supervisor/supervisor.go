@@ -54,7 +54,7 @@ func (s *Supervisor) begin(ctx context.Context) (*Run, error) {
 		return nil, err
 	}
 
-	s.run.Store(&r.core)
+	s.handle.begin(&r.core)
 	return r, nil
 }
 

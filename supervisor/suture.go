@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/thejerf/suture/v4"
 )
 
 // FromSuture makes a StartFunc of a suture tree. A suture supervisor cannot be served twice, so
-// build makes a new one for each incarnation. If the tree left services running when it ended, they
-// are named in the exit, which then Is ErrOrphan.
+// build makes a new one for each incarnation. If the tree has ended and left services running, at
+// any depth, the incarnation is an orphan until they have ended: it is listed by Orphans and
+// treated by its OrphanPolicy, and its exit Is ErrOrphan and names the services. suture tells
+// nobody when such a service ends, so OrphanEnded may come late.
 func FromSuture(build func(ctx context.Context) (Service, error)) StartFunc {
 	return func(ctx context.Context) (Service, error) {
 		svc, err := build(ctx)
@@ -25,24 +28,116 @@ func FromSuture(build func(ctx context.Context) (Service, error)) StartFunc {
 
 type sutureTree struct{ Service }
 
-// Serve serves the tree and then looks for services that it left behind.
+// Serve serves the tree and then asks it for services that it left behind.
 func (t sutureTree) Serve(ctx context.Context) error {
 	err := t.Service.Serve(ctx)
-	has, ok := t.Service.(suture.HasSupervisor)
-	if !ok || has.GetSupervisor() == nil {
-		return err
-	}
-	left, _ := has.GetSupervisor().UnstoppedServiceReport() // returns at once
-	if len(left) == 0 {
-		return err
+	left := &leftBehind{err: err}
+	if has, ok := t.Service.(suture.HasSupervisor); ok && has.GetSupervisor() != nil {
+		report, _ := has.GetSupervisor().UnstoppedServiceReport() // returns at once
+		for _, s := range report {
+			left.names = append(left.names, s.Name)
+		}
 	}
 
-	names := make([]string, len(left))
-	for i, s := range left {
-		names[i] = s.Name
+	inc := incarnationOf(ctx)
+	switch {
+	case inc != nil && sutureServices(inc.id)[inc.id].Goroutines > 0:
+		inc.mu.Lock()
+		inc.left = left
+		inc.mu.Unlock()
+		return err
+
+	case len(left.names) > 0: // the tree says so, but their goroutines cannot be found
+		return left.error()
+
+	default:
+		return err
 	}
-	return fmt.Errorf("suture services %s: %w (the tree itself ended with: %v)", strings.Join(names, ", "),
-		ErrOrphan, err)
+}
+
+// leftBehind is what a suture tree left running when it ended: the services that it knows of.
+type leftBehind struct {
+	names []string
+	err   error // with which the tree ended
+}
+
+func (l *leftBehind) error() error {
+	names := strings.Join(l.names, ", ")
+	if names == "" {
+		names = "of nested supervisors"
+	}
+	return fmt.Errorf("suture services %s: %w (the tree itself ended with: %v)", names, ErrOrphan, l.err)
+}
+
+// sutureServices finds the goroutines of the incarnations with these numbers that are in the Serve
+// of a suture service.
+func sutureServices(ids ...uint64) map[uint64]Orphan {
+	return labelled(labelIncarnation, inSutureService, ids...)
+}
+
+// inSutureService reports whether a stack, as the profiler prints it, is that of a goroutine in
+// which suture runs a service, and in the service's Serve. When that has returned, the goroutine
+// still tells the supervisor.
+func inSutureService(stack string) bool {
+	const runService = "thejerf/suture/v4.(*Supervisor).runService."
+	frames := strings.Split(strings.TrimSpace(stack), "\n")
+	n := len(frames)
+	return n > 1 && strings.Contains(frames[n-1], runService) && !strings.Contains(frames[n-2], runService) &&
+		!strings.Contains(stack, "thejerf/suture/v4.(*Supervisor).fail+")
+}
+
+// A service that a suture tree left behind is looked for again and again, ever more seldom.
+const (
+	firstLook = 100 * time.Millisecond
+	lastLook  = time.Minute
+	looks     = 1000 // after that, only Orphans looks
+)
+
+// staysBehind reports whether services of a suture tree still run when all goroutines of the
+// incarnation itself have ended. The incarnation is then an orphan until they have ended.
+func (inc *incarnation) staysBehind() bool {
+	inc.mu.Lock()
+	left := inc.left
+	inc.mu.Unlock()
+	if left == nil {
+		return false
+	}
+
+	found := sutureServices(inc.id)
+	if found[inc.id].Goroutines == 0 {
+		return false
+	}
+
+	inc.behind.Store(true)
+	inc.orphaned(found)
+	inc.lookLater(firstLook, looks)
+
+	return true
+}
+
+// lookLater looks after a delay whether the services have ended.
+func (inc *incarnation) lookLater(delay time.Duration, times int) {
+	if times == 0 {
+		return
+	}
+	time.AfterFunc(delay, func() {
+		if inc.behind.Load() && !inc.endBehind(sutureServices(inc.id)) {
+			inc.lookLater(min(2*delay, lastLook), times-1)
+		}
+	})
+}
+
+// endBehind ends the incarnation if its services are not among those that were found, and reports
+// whether they are not.
+func (inc *incarnation) endBehind(found map[uint64]Orphan) bool {
+	if found[inc.id].Goroutines > 0 {
+		return false
+	}
+	if inc.behind.CompareAndSwap(true, false) {
+		inc.mu.Lock()
+		inc.endLast()
+	}
+	return true
 }
 
 // SutureEvents returns an Observer that gives a suture event hook our events: a panic, an abnormal

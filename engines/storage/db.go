@@ -136,6 +136,10 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	}
 
 	lock, err := pebble.LockDirectory(dir, o.FS)
+	if o.ReadOnly && (errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)) {
+		// Nobody can write here, so there is nobody to keep out.
+		lock, err = pebble.LockDirectory(dir, unlocked{o.FS})
+	}
 	if err != nil {
 		if !errors.As(err, new(*fs.PathError)) { // the lock file could be opened, so the lock was refused
 			err = fmt.Errorf("%w: %w", ErrInUse, err)
@@ -160,12 +164,25 @@ func openError(err error) error {
 	if errors.Is(err, pebble.ErrDBDoesNotExist) {
 		return fmt.Errorf("%w: %w", ErrNone, err)
 	}
-	var sys syscall.Errno
-	if errors.As(err, &sys) && sys != syscall.ENOENT && sys != syscall.ENOTDIR && sys != syscall.EISDIR {
+	if OfSystem(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }
+
+// OfSystem reports whether an error of reading files comes from the operating system, such as a
+// missing permission, a file system that is mounted read-only, or a full disk. Such an error says
+// nothing about what the files hold. A file that is missing is not such an error.
+func OfSystem(err error) bool {
+	var sys syscall.Errno
+	return errors.As(err, &sys) && sys != syscall.ENOENT && sys != syscall.ENOTDIR && sys != syscall.EISDIR
+}
+
+// unlocked is a file system on which locks exclude nobody.
+type unlocked struct{ vfs.FS }
+
+// Lock implements vfs.FS.
+func (unlocked) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 func (d *DB) pebbleOptions() *pebble.Options {
 	po := &pebble.Options{

@@ -159,7 +159,7 @@ func TestEveryByteOfATableIsVerified(t *testing.T) {
 		tables++
 
 		for at := range size {
-			// Each byte of what is not data, and a sample of the data, which has one checksum a block.
+			// Every third byte of what is not data, and a sample of the data.
 			if at < size-2000 && at%197 != 0 || at%3 != 0 {
 				continue
 			}

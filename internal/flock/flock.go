@@ -23,8 +23,14 @@ func TryLock(path string) (*os.File, error) { return tryLock(path, os.O_CREATE) 
 // TryLockExisting does the same as TryLock, but does not make a missing file.
 func TryLockExisting(path string) (*os.File, error) { return tryLock(path, 0) }
 
-func tryLock(path string, create int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|create|unix.O_NOFOLLOW, 0o600)
+// TryLockToRead does the same as TryLockExisting, but needs no permission to write the file. A file
+// system that is mounted read-only has locks, too.
+func TryLockToRead(path string) (*os.File, error) { return lockAt(path, os.O_RDONLY) }
+
+func tryLock(path string, create int) (*os.File, error) { return lockAt(path, os.O_RDWR|create) }
+
+func lockAt(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ const (
 )
 
 // AdminHandler returns the handler of AdminService over h, and the path prefix to mount it at. Kill
-// requires the admin token.
+// and Stop require the admin token.
 func AdminHandler(h Host, tokens Tokens, opts ...connect.HandlerOption) (string, http.Handler) {
 	return apiv1connect.NewAdminServiceHandler(&adminService{h, tokens},
 		append(opts, knownEnums(), connect.WithReadMaxBytes(maxAdminBody))...)
@@ -58,6 +58,15 @@ func (s *adminService) Kill(ctx context.Context,
 	}
 	return connect.NewResponse(&apiv1.KillResponse{Path: killed.Path, Incarnation: killed.Incarnation, How: k.How,
 		Type: killed.Type}), nil
+}
+
+func (s *adminService) Stop(_ context.Context,
+	req *connect.Request[apiv1.StopRequest]) (*connect.Response[apiv1.StopResponse], error) {
+	if err := s.tokens.authorize(req.Header(), AdminAccess); err != nil {
+		return nil, err
+	}
+	s.host.Stop()
+	return connect.NewResponse(&apiv1.StopResponse{Pid: int64(s.host.Status().PID)}), nil
 }
 
 // killOf checks a request and returns the Kill that it asks for.

@@ -23,6 +23,7 @@ import (
 type fakeHost struct {
 	scripted
 	kills []api.Kill
+	stops int
 	fail  error
 	why   string // why the node is not ready
 }
@@ -40,6 +41,7 @@ func (f *fakeHost) Health() (c consensus.Condition) {
 func (f *fakeHost) Status() api.HostStatus {
 	return api.HostStatus{Up: f.why == "", Reason: f.why, PID: 42}
 }
+func (f *fakeHost) Stop() { f.stops++ }
 func (f *fakeHost) Kill(_ context.Context, k api.Kill) (api.Killed, error) {
 	f.kills = append(f.kills, k)
 	return api.Killed{Path: k.Path, Incarnation: 9, Type: apiv1.ChildType_CHILD_TYPE_WORKER}, f.fail
@@ -204,4 +206,27 @@ func TestHealthSpeaksHTTP(t *testing.T) {
 		require.Equal(t, c.code, res.StatusCode)
 		require.Equal(t, c.body, string(body))
 	}
+}
+
+func TestStopWantsTheToken(t *testing.T) {
+	h := &fakeHost{}
+	c := serveAdmin(t, h)
+	stop := func(token string) (*connect.Response[apiv1.StopResponse], error) {
+		req := connect.NewRequest(&apiv1.StopRequest{})
+		if token != "" {
+			req.Header().Set("Authorization", "Bearer "+token)
+		}
+		return c.Stop(t.Context(), req)
+	}
+
+	_, err := stop("")
+	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(err))
+	_, err = stop("wrong")
+	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
+	require.Zero(t, h.stops)
+
+	res, err := stop("secret")
+	require.NoError(t, err)
+	require.EqualValues(t, 42, res.Msg.Pid)
+	require.Equal(t, 1, h.stops)
 }

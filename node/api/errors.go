@@ -30,6 +30,7 @@ var codes = []struct {
 	{ErrNoPath, connect.CodeNotFound},
 	{ErrHow, connect.CodeInvalidArgument},
 	{ErrNotRunning, connect.CodeFailedPrecondition},
+	{ErrNoStateSync, connect.CodeFailedPrecondition},
 	{ErrBusy, connect.CodeResourceExhausted},
 	{pubsub.ErrFilter, connect.CodeInvalidArgument},
 	{eventlog.ErrCorrupt, connect.CodeDataLoss},

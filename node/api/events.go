@@ -19,8 +19,9 @@ type EventSource interface {
 	// events of the tree as they happen. It returns when ctx ends, when send fails, or when
 	// everything that q.Once asks for has been sent. Calls of send never overlap. Events continues
 	// while the node is down. It returns pubsub.ErrFilter for an invalid filter, ErrNoRecord for a
-	// cursor before the oldest record that is kept, ErrForeign for one of another history, and ErrBusy if the node already serves as many
-	// streams as it allows. If the log is up, these errors come before the first send.
+	// cursor before the oldest record that is kept, ErrForeign for one of another history, and
+	// ErrBusy if the node already serves as many streams as it allows. If the log is up, these
+	// errors come before the first send.
 	Events(ctx context.Context, q EventsQuery, send func(*apiv1.EventsResponse) error) error
 }
 
@@ -61,7 +62,8 @@ const stalled = 30 * time.Second
 func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.EventsRequest],
 	stream *connect.ServerStream[apiv1.EventsResponse]) error {
 	m := req.Msg
-	q := EventsQuery{After: m.After, History: m.History, FromNow: m.FromNow, Filter: m.Filter, Kinds: m.Kinds, Once: m.Once}
+	q := EventsQuery{After: m.After, History: m.History, FromNow: m.FromNow, Filter: m.Filter, Kinds: m.Kinds,
+		Once: m.Once}
 	if err := q.check(); err != nil {
 		return err
 	}

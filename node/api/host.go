@@ -40,6 +40,9 @@ type Host interface {
 	// ErrNotRunning.
 	Kill(ctx context.Context, k Kill) (Killed, error)
 
+	// Stop begins an orderly stop of the process, and does not wait for it.
+	Stop()
+
 	// Health returns whether the node is ready, and if it is not, why.
 	Health() consensus.Condition
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"connectrpc.com/connect"
@@ -17,6 +18,10 @@ type Snapshots interface {
 	// Create returns that one and fresh is false.
 	Create(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error)
 
+	// Offer makes a snapshot of the present state for nodes that join, and returns it when peers
+	// are offered it. If the node's consensus carries no snapshots, the error is ErrNoStateSync.
+	Offer(ctx context.Context) (*apiv1.OfferSnapshotResponse, error)
+
 	// List returns all snapshots, the one with the oldest state first.
 	List(ctx context.Context) ([]*apiv1.Snapshot, error)
 
@@ -26,6 +31,9 @@ type Snapshots interface {
 	// Backup makes a backup and calls send with its parts, in order.
 	Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error
 }
+
+// ErrNoStateSync: the consensus of the node does not carry snapshots to other nodes.
+var ErrNoStateSync = errors.New("the consensus of this node has no state sync, so no node can join by a snapshot")
 
 // SnapshotHandler returns the handler of SnapshotService over s, and the path prefix to mount it
 // at. Every call requires the admin token.
@@ -44,6 +52,15 @@ func (s *snapshotService) CreateSnapshot(ctx context.Context, _ *connect.Request
 		return nil, wireError(ctx, err)
 	}
 	return connect.NewResponse(&apiv1.CreateSnapshotResponse{Snapshot: made, Fresh: fresh}), nil
+}
+
+func (s *snapshotService) OfferSnapshot(ctx context.Context, _ *connect.Request[apiv1.OfferSnapshotRequest]) (
+	*connect.Response[apiv1.OfferSnapshotResponse], error) {
+	offered, err := s.s.Offer(ctx)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return connect.NewResponse(offered), nil
 }
 
 func (s *snapshotService) ListSnapshots(ctx context.Context, _ *connect.Request[apiv1.ListSnapshotsRequest]) (

@@ -152,8 +152,9 @@ func (r Record) Check(home string, have map[string]chain.Backend) error {
 		which += ", as " + program + " did"
 	}
 
-	return fmt.Errorf("%w: the chain of home %s needs transaction backends that this program lacks: it has %s. Nothing "+
-		"is damaged and nothing was changed. Use %s, for this and for every other command that executes transactions",
+	return fmt.Errorf("%w: the chain of home %s needs transaction backends that this program lacks: it has %s. "+
+		"Nothing is damaged and nothing was changed. Use %s, for this and for every other command that executes "+
+		"transactions",
 		exit.ErrConfig, home, strings.Join(lacks, ", and "), which)
 }
 

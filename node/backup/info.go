@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/backends"
@@ -101,7 +103,14 @@ func Verify(ctx context.Context, src string, progress func(step string, done, to
 		progress = func(string, uint64, uint64) {}
 	}
 	damaged := func(format string, args ...any) error {
-		return fmt.Errorf("%w: backup %s: %w", exit.ErrDamage, src, fmt.Errorf(format, args...))
+		err := fmt.Errorf(format, args...)
+		switch {
+		case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+			return fmt.Errorf("%w: backup %s: %w", exit.ErrConfig, src, err)
+		case storage.OfSystem(err), ctx.Err() != nil:
+			return fmt.Errorf("backup %s: %w", src, err)
+		}
+		return fmt.Errorf("%w: backup %s: %w", exit.ErrDamage, src, err)
 	}
 
 	if err := info.checkFiles(src); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -136,8 +137,28 @@ func IsHome(dir string) bool {
 // Lock makes this process the only one that uses the home, until the returned file is closed or the
 // process ends.
 func Lock(home string) (*os.File, error) {
+	f, err := flock.TryLock(filepath.Join(home, lockFile))
+	return locked(home, f, err)
+}
+
+// LockToRead is like Lock, and also locks a home that this process cannot write, for example on a
+// file system that is mounted read-only. If such a home has no lock file, as a copy of a home may,
+// nothing is locked: no process can use the home from here.
+func LockToRead(home string) (io.Closer, error) {
 	path := filepath.Join(home, lockFile)
 	f, err := flock.TryLock(path)
+
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		if f, err = flock.TryLockToRead(path); errors.Is(err, fs.ErrNotExist) {
+			return io.NopCloser(nil), nil
+		}
+	}
+	return locked(home, f, err)
+}
+
+// locked returns f, the lock of a home, if no process uses the home. An error of the attempt to
+// take the lock gets its class.
+func locked(home string, f *os.File, err error) (*os.File, error) {
 	if errors.Is(err, flock.ErrLocked) {
 		user := "another process"
 		if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {

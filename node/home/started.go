@@ -46,8 +46,11 @@ func StartedWithoutLog(home string) error {
 
 // StateWithoutLog returns an error if the home has no log, but has a state or once had a log. It
 // must be called before a new log is made there. A log is durable before its state is begun, so a
-// crash cannot leave such a home.
+// crash cannot leave such a home. disk may be nil for the operating system's.
 func StateWithoutLog(disk vfs.FS, home string) error {
+	if disk == nil {
+		disk = vfs.Default
+	}
 	logs, err := HasFile(disk, LogDir(home), func(name string) bool { return strings.HasSuffix(name, ".seg") })
 	if err != nil || logs {
 		return err

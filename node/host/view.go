@@ -27,6 +27,7 @@ type View struct {
 	Started time.Time
 	Home    string
 	News    api.EventSource
+	End     func() // begins an orderly stop of the process
 }
 
 // Tree returns a snapshot of the tree. Paths leave out the id of the root.
@@ -60,6 +61,9 @@ func (h View) Status() api.HostStatus {
 		Started: h.Started, Home: h.Home,
 	}
 }
+
+// Stop begins an orderly stop of the process.
+func (h View) Stop() { h.End() }
 
 // Events streams the events that q selects: see api.EventSource.
 func (h View) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {

@@ -82,6 +82,9 @@ func Settle(disk vfs.FS, homeDir string, log OpenLogFunc, verified string) error
 		return err
 	}
 	l, done, err := log()
+	if err == nil && l == nil {
+		err = home.StateWithoutLog(disk, homeDir) // the record that decides may have been in a log that is lost
+	}
 	if err != nil {
 		return err
 	}

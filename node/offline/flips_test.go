@@ -236,7 +236,8 @@ func TestBitFlips(t *testing.T) {
 				data[max(0, at/8-10):], err)
 		}
 		if os.Getenv("COPPICE_FLIPS_LIST") != "" {
-			t.Logf("flip %d: %s, %s, bit %d of byte %d of %d: %s: %v", i, s.name, name, at%8, at/8, len(data), what, err)
+			t.Logf("flip %d: %s, %s, bit %d of byte %d of %d: %s: %v", i, s.name, name, at%8, at/8, len(data),
+				what, err)
 		}
 	}
 

@@ -2,6 +2,7 @@ package offline
 
 import (
 	"errors"
+	"io"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -32,6 +33,24 @@ func Open(dir string, disk vfs.FS, logs eventlog.FS) (*StoppedHome, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(dir, disk, logs, lock)
+}
+
+// openToRead is like Open, for work that writes nothing in the home. It also opens a home that this
+// process cannot write.
+func openToRead(dir string) (*StoppedHome, error) {
+	if err := home.CheckFormat(dir); err != nil {
+		return nil, err
+	}
+	lock, err := home.LockToRead(dir)
+	if err != nil {
+		return nil, err
+	}
+	return open(dir, nil, nil, lock)
+}
+
+// open ends an interrupted installation in a home that is locked.
+func open(dir string, disk vfs.FS, logs eventlog.FS, lock io.Closer) (*StoppedHome, error) {
 	if disk == nil {
 		disk = vfs.Default
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"google.golang.org/protobuf/proto"
 
@@ -46,23 +48,9 @@ var errNoBase = errors.New("there is nothing that replay could begin with")
 // beginReplay makes the state that replay works on. That state is empty if the log begins with the
 // genesis. Otherwise it is a copy of the oldest snapshot after which the log has all records.
 func (r *verification) beginReplay(ctx context.Context, log *eventlog.Log) error {
-	data := r.Disk.PathDir(home.StateDir(r.home))
-	names, err := r.Disk.List(data)
-	if err != nil {
+	if err := r.makeScratch(); err != nil {
 		return err
 	}
-
-	// Remove the scratch states of verifications that were killed. They are not in use, because
-	// this verification has locked the home.
-	for _, name := range names {
-		if strings.HasPrefix(name, "verify-") {
-			if err := r.Disk.RemoveAll(r.Disk.PathJoin(data, name)); err != nil {
-				return err
-			}
-		}
-	}
-
-	r.scratch = r.Disk.PathJoin(data, fmt.Sprintf("verify-%d", os.Getpid()))
 
 	base, err := install.BaseOf(log)
 	if err != nil {
@@ -89,6 +77,39 @@ func (r *verification) beginReplay(ctx context.Context, log *eventlog.Log) error
 	}
 
 	return fmt.Errorf("%w: the log begins at record %d, and no snapshot is old enough", errNoBase, log.First())
+}
+
+// makeScratch makes the directory of the state that replay works on: beside the home's own state,
+// or among the temporary files of the system if nothing can be written there.
+func (r *verification) makeScratch() error {
+	data := r.Disk.PathDir(home.StateDir(r.home))
+	names, err := r.Disk.List(data)
+	if err != nil {
+		return err
+	}
+
+	r.scratch = r.Disk.PathJoin(data, fmt.Sprintf("verify-%d", os.Getpid()))
+	err = r.Disk.MkdirAll(r.scratch, 0o700)
+
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		r.scratch, err = os.MkdirTemp("", "coppice-verify-")
+		return err
+	}
+	if err != nil {
+		return err
+	}
+
+	// Remove the scratch states of verifications that were killed. They are not in use, because
+	// this verification has locked the home.
+	for _, name := range names {
+		if strings.HasPrefix(name, "verify-") && name != r.Disk.PathBase(r.scratch) {
+			if err := r.Disk.RemoveAll(r.Disk.PathJoin(data, name)); err != nil {
+				return err
+			}
+		}
+	}
+
+	return nil
 }
 
 // beginWith copies a snapshot to the state that replay works on, so that replay continues from it.
@@ -122,7 +143,9 @@ func (r *verification) removeScratch() {
 	if r.replayed != nil {
 		r.replayed.Close() // the state is removed: an error does not matter
 	}
-	r.Disk.RemoveAll(r.scratch)
+	if r.scratch != "" {
+		r.Disk.RemoveAll(r.scratch)
+	}
 }
 
 // installed lets replay continue from the snapshot that the record rec installed, or from the

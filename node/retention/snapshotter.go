@@ -38,7 +38,8 @@ type Options struct {
 }
 
 // Snapshotter takes snapshots of a running node, one at a time, and does not remove those that are
-// in use. It implements api.Snapshots. It is safe for concurrent use.
+// in use. It implements api.Snapshots, except for the snapshots for peers. It is safe for
+// concurrent use.
 type Snapshotter struct {
 	Options
 	Tally Tally

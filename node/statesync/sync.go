@@ -63,7 +63,7 @@ type Options struct {
 type Sync struct {
 	Options
 	Tally    retention.Tally
-	due      chan *storage.Pinned // states of which snapshots are due; at most one waits
+	due      chan due // states of which snapshots are due; at most one waits
 	installs chan pendingInstall
 
 	mu     sync.Mutex
@@ -77,7 +77,7 @@ type Sync struct {
 
 // New returns a Sync whose service has not started.
 func New(o Options) *Sync {
-	return &Sync{Options: o, due: make(chan *storage.Pinned, 1), installs: make(chan pendingInstall),
+	return &Sync{Options: o, due: make(chan due, 1), installs: make(chan pendingInstall),
 		used: make(map[uint64]time.Time)}
 }
 
@@ -123,7 +123,7 @@ func (s *Sync) Committed(ctx context.Context, at chain.State) {
 	defer s.mu.Unlock()
 
 	select {
-	case s.due <- p:
+	case s.due <- due{Pinned: p}:
 		if s.making == 0 {
 			s.making = at.Height
 		}
@@ -326,15 +326,18 @@ func (s *Sync) export(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case p := <-s.due:
-			s.make(ctx, p)
+		case d := <-s.due:
+			m, err := s.make(ctx, d.Pinned)
+			if d.done != nil {
+				d.done <- made{m, err}
+			}
 		}
 	}
 }
 
 // make makes a snapshot of a pinned state, and then removes the oldest snapshots if there are more
 // than the configuration keeps.
-func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
+func (s *Sync) make(ctx context.Context, p *storage.Pinned) (portable.Metadata, error) {
 	defer p.Close()
 
 	began := time.Now()
@@ -362,7 +365,9 @@ func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
 
 	s.mu.Unlock()
 
-	switch err := errors.Join(err, keepErr); {
+	err = errors.Join(err, keepErr)
+
+	switch {
 	case ctx.Err() != nil, errors.Is(err, storage.ErrClosed):
 	case err != nil:
 		s.Tally.Failed()
@@ -373,4 +378,6 @@ func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
 			zap.Uint64("bytes", m.Bytes), zap.Int("chunks", len(m.Chunks)),
 			zap.Duration("took", time.Since(began)))
 	}
+
+	return m, err
 }

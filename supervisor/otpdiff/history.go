@@ -160,8 +160,8 @@ func (s Step) term() term {
 	return tuple{atom(s.Op), s.Path, arg, s.By}
 }
 
-// stopsCaller reports whether the step is a terminate_child, by a child, of the child itself or of a
-// supervisor above it. In OTP the two wait for one another until the child is killed.
+// stopsCaller reports whether the step is a terminate_child, by a child, of the child itself or of
+// a supervisor above it. In OTP the two wait for one another until the child is killed.
 func (s Step) stopsCaller() bool {
 	return s.Op == Terminate && s.By != "" && within(s.By, join(s.Path, s.ID))
 }

@@ -17,7 +17,9 @@
 //   - when the incarnation is told to end, for whatever reason (a stop, a kill, a panic, a Goexit
 //     or a hang of the Go side), the process group gets TermSignal and, after Grace, SIGKILL, and
 //     the process is waited for;
-//   - when the process has ended, the rest of its group gets SIGKILL at once;
+//   - when the process has ended, the rest of its group gets SIGKILL at once, unless Spec.Kill is
+//     [KillProcess], which spares it;
+//   - a start that fails names what stood in the way: Dir, the program, its interpreter, the user;
 //   - memory for output is bounded, whatever the process writes;
 //   - a process that ends without having been asked to leaves an [*ExitError] in
 //     supervisor.Exit.Err: its status, signal and last lines on stderr. [Spec.ExitZero] decides
@@ -38,6 +40,28 @@
 //     ended. A re-executed Go child calls [WatchParent].
 //   - [Spec.Guard] adds a process to the group that then kills the whole group, grandchildren
 //     included, on any Unix.
+//
+// # As PID 1
+//
+// The system gives orphans, whose parent has ended, to PID 1 of their PID namespace (the first
+// process of a container), or to the nearest subreaper above them. If this process is one of these,
+// it must reap them, or they stay as zombies. From the first Start on, this package does so for as
+// long as the program runs, on Linux and with /proc mounted. It leaves a zombie alone if package os
+// holds a pidfd of it, which os/exec does from the start of a process until it has been waited for,
+// however late that is. A zombie in the group of a process of this package is reaped at once, any
+// other after 2 s, so that code that waits by number (syscall.Wait4) comes first. Code that waits
+// by number later than that loses the exit. On a system without pidfds (Linux before 5.4), only the
+// groups of this package's processes are reaped.
+//
+// PID 1 also gets no default action for signals from within its namespace: a program without a
+// handler for SIGTERM ignores it.
+//
+// # Graceful servers
+//
+// A server that ends its own workers wants its signal alone: [KillMixed]. A server whose workers
+// finish their jobs when it has gone, or which is replaced by its own successor, is spared with
+// [KillProcess]. To restart a server without refusing connections, pass it the listening socket
+// ([Spec.Sockets], the protocol of systemd's socket activation).
 //
 // # Not guaranteed
 //

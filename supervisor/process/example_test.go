@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"regexp"
 	"syscall"
 	"time"
@@ -71,4 +73,81 @@ func Example() {
 	// db: killed [loading]
 	// app: the database is ready
 	// stop: <nil>
+}
+
+// The listening socket belongs to this program and outlives each incarnation of the server, so that
+// clients which connect during a restart wait, and are not refused. A server that speaks the
+// protocol of sd_listen_fds(3) finds it as descriptor 3.
+func ExampleSpec_sockets() {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ln.Close()
+
+	socket, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer socket.Close()
+
+	ended := make(chan struct{})
+	server := process.Child(process.Spec{
+		Name:    "server",
+		Path:    "/bin/sh", // stands for a server
+		Args:    []string{"-c", `test $$ = $LISTEN_PID && echo "$LISTEN_FDS socket, named $LISTEN_FDNAMES"`},
+		Sockets: []process.Socket{{Name: "web", File: socket}},
+		Umask:   "027",
+		Stdout:  func(line []byte) { fmt.Println(string(line)); close(ended) },
+	})
+	server.Restart = supervisor.Temporary
+
+	supervise(server, ended)
+	// Output:
+	// 1 socket, named web
+}
+
+// A program reads its standard input to the end. Each incarnation gets it anew.
+func ExampleSpec_stdin() {
+	ended := make(chan struct{})
+	sort := process.Child(process.Spec{
+		Path: "/usr/bin/sort",
+		Stdin: func(_ context.Context, w io.Writer) error {
+			_, err := io.WriteString(w, "pear\napple\n")
+			return err
+		},
+		Stdout: func(line []byte) {
+			if fmt.Println(string(line)); string(line) == "pear" {
+				close(ended)
+			}
+		},
+	})
+	sort.Restart = supervisor.Temporary
+
+	supervise(sort, ended)
+	// Output:
+	// apple
+	// pear
+}
+
+// supervise runs a supervisor of one child until ended is closed.
+func supervise(child supervisor.Child, ended <-chan struct{}) {
+	s, err := supervisor.New(supervisor.Spec{Build: supervisor.Children(child)})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	run, err := s.Start(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	<-ended
+	if err := run.Stop(context.Background()); err != nil {
+		fmt.Println(err)
+	}
 }

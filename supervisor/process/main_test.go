@@ -48,6 +48,9 @@ func TestMain(m *testing.M) {
 		fmt.Println("ready")
 		puppet()
 
+	case "init":
+		initProcess()
+
 	case "parent", "parent+guard", "parent+self":
 		parent(os.Getenv(modeKey))
 	}
@@ -77,6 +80,8 @@ func puppet() {
 	os.Exit(98)
 }
 
+var held = make(chan os.Signal, 10)
+
 func do(command string) {
 	verb, arg, _ := strings.Cut(command, " ")
 	switch verb {
@@ -105,6 +110,35 @@ func do(command string) {
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
 		go func() { <-c; os.Exit(n) }()
+
+	case "hold": // these signals only wait for await
+		signal.Notify(held, syscall.SIGTERM, syscall.SIGWINCH)
+
+	case "await": // the signal, which must be the first
+		if first := <-held; first.String() != arg {
+			panic("the first signal was: " + first.String())
+		}
+
+	case "terminal":
+		for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+			info, err := f.Stat()
+			fmt.Println(err == nil && info.Mode()&os.ModeCharDevice != 0)
+		}
+
+	case "accept": // once, on the descriptor with that number
+		n, _ := strconv.Atoi(arg)
+		ln, err := net.FileListener(os.NewFile(uintptr(n), "socket"))
+		if err != nil {
+			panic(err)
+		}
+		go func() {
+			conn, err := ln.Accept()
+			if err != nil {
+				panic(err)
+			}
+			fmt.Fprintf(conn, "pid %d", os.Getpid())
+			conn.Close()
+		}()
 
 	case "listen":
 		if _, err := net.Listen("unix", arg); err != nil {

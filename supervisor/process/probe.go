@@ -119,6 +119,12 @@ func (p Probe) wait(ctx context.Context, matched <-chan struct{}) error {
 		case <-matched:
 			return nil
 		case <-ctx.Done():
+		}
+
+		select {
+		case <-matched: // both at once: it was ready, and then it ended
+			return nil
+		default:
 			return errors.New("no line on its output has matched")
 		}
 	case p.try != nil:

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,17 +15,18 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// running is one process, from its start to its end. Four goroutines of the incarnation belong to
+// running is one process, from its start to its end. Some goroutines of the incarnation belong to
 // it. The host forks the process, waits for it and reaps it. The stopper sends signals when the
-// incarnation is told to end, even if Serve hangs or has panicked. Two readers read the output.
+// incarnation is told to end, even if Serve hangs or has panicked. Readers read the output, and the
+// feeder runs Spec.Stdin.
 type running struct {
 	spec  Spec
 	cmd   *exec.Cmd
 	guard *guard
 	group int
 
-	stdin          *os.File // the end that is never written to
-	stdout, stderr *os.File // the ends that are read
+	stdin   *os.File // the end that only Spec.Stdin writes to
+	outputs []output // the ends that are read
 
 	quit    context.CancelFunc // has the stopper end the process
 	matched chan struct{}      // closed at the line that Spec.Ready waits for
@@ -143,10 +145,14 @@ func (r *running) host(ctx, life context.Context, launched chan<- error) {
 		return
 	}
 
-	left := make(chan struct{}, 2)
-	spawn(ctx, func() { r.stopper(life) })
-	spawn(ctx, func() { r.read(r.stdout, left, r.spec.Stdout) })
-	spawn(ctx, func() { r.read(r.stderr, left, r.tail.add, r.spec.Stderr) })
+	left := make(chan struct{}, len(r.outputs))
+	spawn(ctx, func() error { r.stopper(life); return nil })
+	for _, out := range r.outputs {
+		spawn(ctx, func() error { r.read(out, left); return nil })
+	}
+	if r.spec.Stdin != nil {
+		spawn(ctx, func() error { return r.feed(life) })
+	}
 	launched <- nil
 
 	r.exit = &ExitError{Name: r.spec.Name, PID: r.cmd.Process.Pid}
@@ -155,6 +161,7 @@ func (r *running) host(ctx, life context.Context, launched chan<- error) {
 	}
 
 	err := r.cmd.Wait()
+	r.disown()
 	r.settle()
 	if r.guard != nil {
 		r.guard.reap()
@@ -168,68 +175,36 @@ func (r *running) host(ctx, life context.Context, launched chan<- error) {
 
 // spawn runs f as a goroutine of the incarnation. The caller is one too, so the incarnation cannot
 // have ended.
-func spawn(ctx context.Context, f func()) {
-	if err := supervisor.Go(ctx, func(context.Context) error { f(); return nil }); err != nil {
+func spawn(ctx context.Context, f func() error) {
+	if err := supervisor.Go(ctx, func(context.Context) error { return f() }); err != nil {
 		panic(err)
 	}
 }
 
 // fork starts the guard, if there is one, and then the process.
 func (r *running) fork() (err error) {
-	var mine, theirs []io.Closer
+	var e ends
 	defer func() {
-		closeAll(theirs)
+		closeAll(e.theirs)
 		if err != nil {
-			closeAll(mine)
+			closeAll(e.mine)
 			r.dispel()
 		}
 	}()
 
-	r.cmd = exec.Command(r.spec.Path, r.spec.Args...)
-	if r.spec.Argv0 != "" {
-		r.cmd.Args[0] = r.spec.Argv0
-	}
-
-	r.cmd.Dir, r.cmd.Env = r.spec.Dir, append([]string{}, r.spec.Env...) // nil would inherit
+	r.cmd = r.spec.command()
 	if err := r.place(); err != nil {
 		return err
 	}
-
-	pipe := func() (in, out *os.File, err error) {
-		in, out, err = os.Pipe()
-		if err != nil {
-			return nil, nil, fmt.Errorf("pipe: %w", err)
-		}
-		return in, out, nil
-	}
-
-	if !r.spec.NullStdin {
-		in, out, err := pipe()
-		if err != nil {
-			return err
-		}
-		r.cmd.Stdin, r.stdin = in, out
-		mine, theirs = append(mine, out), append(theirs, in)
-	}
-
-	in, out, err := pipe()
-	if err != nil {
+	if err := r.connect(&e); err != nil {
 		return err
 	}
-
-	r.stdout, r.cmd.Stdout = in, out
-	mine, theirs = append(mine, in), append(theirs, out)
-	if in, out, err = pipe(); err != nil {
-		return err
-	}
-
-	r.stderr, r.cmd.Stderr = in, out
-	mine, theirs = append(mine, in), append(theirs, out)
 	if err := r.cmd.Start(); err != nil {
-		return err
+		return r.explain(err)
 	}
 
 	r.placed()
+	r.adopt()
 
 	return nil
 }
@@ -240,14 +215,17 @@ func closeAll(files []io.Closer) {
 	}
 }
 
-// settle notes that the process has ended, and ends what is left of its group.
+// settle notes that the process has ended, and ends what is left of its group unless that is
+// spared.
 func (r *running) settle() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.over {
 		return
 	}
-	r.signal(syscall.SIGKILL)
+	if r.spec.Kill != KillProcess {
+		r.signal(syscall.SIGKILL)
+	}
 	r.over = true
 }
 
@@ -265,8 +243,9 @@ func (r *running) drain(left <-chan struct{}) {
 		}
 	}
 
-	r.stdout.Close()
-	r.stderr.Close()
+	for _, out := range r.outputs {
+		out.from.Close()
+	}
 	if r.stdin != nil {
 		r.stdin.Close()
 	}
@@ -294,8 +273,8 @@ func (r *running) stopper(life context.Context) {
 	}
 }
 
-// tell sends a signal to the process group and sets *note, unless the process has ended. It reports
-// whether it sent the signal.
+// tell sends a signal, as Spec.Kill says to whom, and sets *note, unless the process has ended. It
+// reports whether it sent the signal.
 func (r *running) tell(sig syscall.Signal, note *bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -307,11 +286,36 @@ func (r *running) tell(sig syscall.Signal, note *bool) bool {
 	return true
 }
 
+// feed runs Spec.Stdin and then ends the input of the process. The end of the process, or that of
+// life, is no failure of Stdin.
+func (r *running) feed(life context.Context) error {
+	err := r.spec.Stdin(life, r.stdin)
+	if r.spec.PTY != nil {
+		_, _ = r.stdin.Write([]byte{endOfTransmission}) // the process has ended if it fails
+	} else {
+		r.stdin.Close()
+	}
+
+	if err == nil || life.Err() != nil || closed(err) {
+		return nil
+	}
+	return fmt.Errorf("process %s: Stdin: %w", r.spec.Name, err)
+}
+
+// closed reports whether a write failed because nothing reads any more: the process has closed its
+// input, or it has ended. A terminal says EIO.
+func closed(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrClosed)
+}
+
+// endOfTransmission at the beginning of a line is the end of a terminal's input.
+const endOfTransmission = 4
+
 // read hands on the lines of one stream until the stream ends, and then sends to left.
-func (r *running) read(f *os.File, left chan<- struct{}, to ...func([]byte)) {
+func (r *running) read(out output, left chan<- struct{}) {
 	defer func() { left <- struct{}{} }()
-	lines(f, r.spec.MaxLine, func(line []byte) {
-		for _, f := range to {
+	lines(out.from, r.spec.MaxLine, func(line []byte) {
+		for _, f := range out.to {
 			if f != nil {
 				f(line)
 			}

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -49,6 +50,49 @@ func (z ExitZero) String() string {
 	return fmt.Sprintf("ExitZero(%d)", uint8(z))
 }
 
+// KillMode says which processes of a group get signals. On Windows, only the process itself does.
+type KillMode uint8
+
+const (
+	// KillGroup sends TermSignal and SIGKILL to the whole group, and when the process has ended,
+	// SIGKILL to the rest of it.
+	KillGroup KillMode = iota
+	// KillMixed sends TermSignal to the process alone, for a server that ends its own workers.
+	// After Grace, and when the process has ended, the group gets SIGKILL.
+	KillMixed
+	// KillProcess sends both signals to the process alone and spares the rest of its group, for a
+	// server whose workers finish their jobs after it. They are then nobody's: nothing stops them,
+	// and a restart does not wait for them. Their output is read for DrainTime, and then a write to
+	// it fails. Not with a Guard, which ends the group.
+	KillProcess
+)
+
+func (k KillMode) String() string {
+	switch k {
+	case KillGroup:
+		return "group"
+	case KillMixed:
+		return "mixed"
+	case KillProcess:
+		return "process"
+	}
+	return fmt.Sprintf("KillMode(%d)", uint8(k))
+}
+
+// PTY describes a pseudo-terminal.
+type PTY struct {
+	// Rows and Cols are its size. Zero means 24 and 80.
+	Rows, Cols uint16
+}
+
+// Socket is a socket that is passed to a process.
+type Socket struct {
+	// Name is its name in LISTEN_FDNAMES. Empty means "unknown", as in systemd.
+	Name string
+	// File is the socket, for instance from net.TCPListener.File.
+	File *os.File
+}
+
 // Spec specifies an operating-system process.
 type Spec struct {
 	// Name is the name of the process in errors, and the ID of the child that Child returns. The
@@ -78,6 +122,36 @@ type Spec struct {
 	// NullStdin gives the process the null device as standard input, for programs that read
 	// commands from it. Without NullStdin, standard input is a pipe that ends with this process.
 	NullStdin bool
+	// Stdin, if set, writes the standard input of each incarnation. When it returns, the process
+	// reads the end of its input. Its context ends when the process is told to end or has ended,
+	// and writes fail from the latter on. An error that is not about the end of the process or of
+	// the context is a failure of the child.
+	Stdin func(ctx context.Context, w io.Writer) error
+	// PTY gives the process a pseudo-terminal as its input, output and controlling terminal, for
+	// programs that behave otherwise without one. Its lines go to Stdout and to the last lines of
+	// an ExitError; it echoes what Stdin writes, as terminals do. It is closed when this process
+	// ends, which is SIGHUP for the process. Linux only; not with a Guard.
+	PTY *PTY
+
+	// User and Group are the names or numbers of whom the process runs as; empty means as this
+	// process. A User brings its own groups, and Group then replaces the primary one. To become
+	// another user, this process must be privileged. Unix only.
+	User, Group string
+	// Umask is the octal mask for the files that the process makes, for instance "027"; empty means
+	// that of this process. Unix only; see Sockets for the shell that it needs.
+	Umask string
+	// Sockets are passed to the process by the protocol of systemd's socket activation: as the
+	// descriptors from 3 on, with LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID. They stay open here,
+	// so no connection is refused during a restart; this process should not accept on them. Unix
+	// only.
+	//
+	// LISTEN_PID is known only after the fork. So a /bin/sh sets it, as it does Umask, and becomes
+	// the program by exec: the number stays. The shell may add PWD, SHLVL and _ to Env. If exec
+	// fails, the process exits with status 126 or 127, as shells do. Argv0 cannot be set then.
+	Sockets []Socket
+	// ExtraFiles are passed to the process as the descriptors after Sockets, from 3 on. They stay
+	// open here. Unix only.
+	ExtraFiles []*os.File
 
 	// Ready decides when the start is acknowledged. The zero Probe acknowledges it as soon as the
 	// program has been executed.
@@ -89,6 +163,9 @@ type Spec struct {
 
 	// TermSignal asks the process group to end. Zero means SIGTERM.
 	TermSignal syscall.Signal
+	// Kill says which processes of the group get signals, and what happens to the rest when the
+	// process has ended. Zero means KillGroup.
+	Kill KillMode
 	// Grace is how long the process may take to end before the whole group gets SIGKILL: a time,
 	// supervisor.Brutal for SIGKILL at once, or supervisor.Infinity. Zero means DefaultGrace. The
 	// Child's Shutdown must be longer, or the supervisor declares the incarnation an orphan before
@@ -159,54 +236,6 @@ func (s Spec) name() string {
 		return filepath.Base(s.Path)
 	}
 	return s.Name
-}
-
-// complete checks the spec and fills in the defaults.
-func (s Spec) complete() (Spec, error) {
-	s.Name = s.name()
-	wrong := func(format string, args ...any) (Spec, error) {
-		return Spec{}, fmt.Errorf("%w: process %q: %s", supervisor.ErrSpec, s.Name, fmt.Sprintf(format, args...))
-	}
-
-	switch {
-	case s.Path == "":
-		return wrong("Path is empty; expected a program")
-
-	case s.MaxLine < 0 || s.MaxLine > 0 && s.MaxLine < 16:
-		return wrong("MaxLine is %d; expected at least 16 bytes, or 0 for %d", s.MaxLine, DefaultMaxLine)
-
-	case s.ReadyTimeout < 0:
-		return wrong("ReadyTimeout is %v; expected a positive time, or 0 for %v", s.ReadyTimeout, DefaultReadyTimeout)
-
-	case s.Grace < 0 && s.Grace != supervisor.Brutal:
-		return wrong("Grace is %v; expected a positive time, Brutal, or 0 for %v", s.Grace, DefaultGrace)
-
-	case s.TermSignal < 0:
-		return wrong("TermSignal is %d; expected a signal, or 0 for SIGTERM", s.TermSignal)
-
-	case s.ExitZero > ExitZeroAbnormal:
-		return wrong("ExitZero is %v; expected normal or abnormal", s.ExitZero)
-
-	case s.Ready.wrong != nil:
-		return wrong("Ready: %v", s.Ready.wrong)
-
-	case s.Guard && !canGuard:
-		return wrong("Guard is set; it needs a Unix")
-	}
-
-	s.Grace = orDefault(s.Grace, DefaultGrace)
-	s.ReadyTimeout = orDefault(s.ReadyTimeout, DefaultReadyTimeout)
-	if s.MaxLine == 0 {
-		s.MaxLine = DefaultMaxLine
-	}
-	if s.TermSignal == 0 {
-		s.TermSignal = syscall.SIGTERM
-	}
-	if s.Grace == supervisor.Brutal {
-		s.TermSignal = syscall.SIGKILL
-	}
-
-	return s, nil
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

@@ -153,6 +153,10 @@ func TestWasReadyAndEnded(t *testing.T) {
 	for name, spec := range map[string]process.Spec{
 		"no probe":          {Path: "/bin/sh", Args: []string{"-c", "exit 3"}, ExitZero: process.ExitZeroAbnormal},
 		"a probe that held": {Path: "/bin/sh", Args: []string{"-c", "exit 3"}, Ready: ready},
+		"a line, and the end": {Path: "/bin/sh", Args: []string{"-c", "echo ready"}, Ready: process.Line(func(
+			line []byte) bool {
+			return string(line) == "ready"
+		})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 100 {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-const canGuard = true
+const isUnix = true
 
 const (
 	guardShell = "/bin/sh"
@@ -84,6 +84,15 @@ func (g *guard) reap() {
 // place sets the group in which the process will run: one of its own, or the guard's.
 func (r *running) place() error {
 	attr := &syscall.SysProcAttr{Setpgid: true}
+	if r.spec.PTY != nil { // a session of its own, whose controlling terminal is its stdout
+		attr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1}
+	}
+
+	var err error
+	if attr.Credential, err = r.spec.credential(); err != nil {
+		return err
+	}
+
 	if r.spec.Guard {
 		g, err := startGuard()
 		if err != nil {
@@ -106,12 +115,18 @@ func (r *running) placed() {
 	}
 }
 
-// signal sends sig to the group, and to the process if that has left the group. It must be called
-// with r.mu held and before r.over is set: until then, no other process or group can have got the
-// same number. An error means that no process is left, and is ignored.
+// signal sends sig to the group, and to the process if that has left the group, or to the process
+// alone if Spec.Kill says so. It must be called with r.mu held and before r.over is set: until
+// then, no other process or group can have got the same number. An error means that no process is
+// left, and is ignored.
 func (r *running) signal(sig syscall.Signal) {
-	_ = syscall.Kill(-r.group, sig)
 	pid := r.cmd.Process.Pid
+	if r.spec.Kill == KillProcess || r.spec.Kill == KillMixed && sig != syscall.SIGKILL {
+		_ = syscall.Kill(pid, sig)
+		return
+	}
+
+	_ = syscall.Kill(-r.group, sig)
 	switch group, err := syscall.Getpgid(pid); {
 	case err != nil || group == r.group: // gone, or signalled already; a second signal may mean something else
 	case group == pid:
@@ -119,6 +134,23 @@ func (r *running) signal(sig syscall.Signal) {
 	default:
 		_ = syscall.Kill(pid, sig)
 	}
+}
+
+// enter returns why this process may not work in dir, or nil.
+func enter(dir string) error {
+	const search = 1 // X_OK
+	if err := syscall.Access(dir, search); err != nil {
+		return &os.PathError{Op: "chdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// ownImage returns the path of a program for a shell, in whose eyes /proc/self is the shell itself.
+func ownImage(path string) string {
+	if path == "/proc/self/exe" {
+		return fmt.Sprintf("/proc/%d/exe", os.Getpid())
+	}
+	return path
 }
 
 // dispel ends a guard whose process could not be started.

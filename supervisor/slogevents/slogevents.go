@@ -6,6 +6,7 @@ package slogevents
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -45,7 +46,7 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 	case supervisor.SupervisorStarted:
 		return slog.LevelInfo, event("supervisor_started",
 			slog.String("strategy", e.StrategyName()), slog.Int("max_restarts", e.Intensity.Max),
-			slog.Duration("period", e.Intensity.Period))
+			duration("period", e.Intensity.Period))
 
 	case supervisor.SupervisorStopped:
 		if e.AsTold() {
@@ -61,7 +62,7 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 		if e.Explicit {
 			level = slog.LevelDebug // OTP rule 79
 		}
-		return level, event("child_started", slog.Duration("took", e.Took), slog.Bool("explicit", e.Explicit))
+		return level, event("child_started", duration("took", e.Took), slog.Bool("explicit", e.Explicit))
 
 	case supervisor.ChildStartFailed:
 		return slog.LevelError, event("child_start_failed", failure("error", e.Err)...)
@@ -87,7 +88,7 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 
 	case supervisor.RestartScheduled:
 		return slog.LevelWarn, event("restart_scheduled", slog.Int("attempt", e.Attempt),
-			slog.Int("in_window", e.InWindow), slog.Duration("delay", e.Delay))
+			slog.Int("in_window", e.InWindow), duration("delay", e.Delay))
 
 	case supervisor.GroupRestart:
 		return slog.LevelWarn, event("group_restart", slog.String("strategy", e.Strategy.String()),
@@ -106,7 +107,7 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 			slog.String("stack", e.Orphan.Stack))
 
 	case supervisor.OrphanEnded:
-		return slog.LevelWarn, append(exit("orphan_ended", e.Exit), slog.Duration("late", e.After))
+		return slog.LevelWarn, append(exit("orphan_ended", e.Exit), duration("late", e.After))
 
 	case supervisor.Killed:
 		return slog.LevelWarn, event("killed", failure("reason", e.Reason)...)
@@ -133,6 +134,10 @@ func event(name string, more ...slog.Attr) []slog.Attr {
 	return append([]slog.Attr{slog.String("event", name)}, more...)
 }
 
+// duration returns the attribute of a duration as text, because a number has no unit: handlers of
+// JSON write nanoseconds, and zap writes seconds.
+func duration(key string, d time.Duration) slog.Attr { return slog.String(key, d.String()) }
+
 func failure(key string, err error) []slog.Attr {
 	if err == nil {
 		return nil
@@ -142,7 +147,7 @@ func failure(key string, err error) []slog.Attr {
 
 func exit(name string, e supervisor.Exit) []slog.Attr {
 	out := event(name, slog.String("class", e.Class.String()), slog.String("reason", e.String()),
-		slog.Duration("lived", e.Duration))
+		duration("lived", e.Duration))
 	if len(e.Stack) > 0 {
 		out = append(out, slog.String("stack", string(e.Stack)))
 	}

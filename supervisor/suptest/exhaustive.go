@@ -134,7 +134,7 @@ func (s Scenario) play(t *testing.T, strike *strike) (out played) {
 			}
 
 			synctest.Wait()
-			rec.until(t, "settled tree after "+name, func([]supervisor.Event) bool {
+			rec.until(t, "settled tree after "+name, run.Changed, func() bool {
 				select {
 				case <-run.Done():
 					return true

@@ -133,7 +133,7 @@ func (p Plan) Run(t testing.TB, run *supervisor.Run, rec *Recorder, healed func(
 			t.Fatalf("seed %d, step %d, %v: %v", p.Seed, i, s, err)
 		}
 
-		rec.until(t, fmt.Sprintf("recovery from step %d of seed %d, %v,", i, p.Seed, s), func([]supervisor.Event) bool {
+		rec.until(t, fmt.Sprintf("recovery from step %d of seed %d, %v,", i, p.Seed, s), run.Changed, func() bool {
 			tree := run.Tree()
 			now, ok := tree.Find(s.Path)
 			return ok && now.Incarnation > before.Incarnation && tree.Settled()

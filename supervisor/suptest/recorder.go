@@ -21,16 +21,19 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// DefaultTimeout bounds every wait of a Recorder without a Timeout.
-const DefaultTimeout = 30 * time.Second
-
-// pollEvery is how often a wait checks again without a new event.
-const pollEvery = 2 * time.Millisecond
+// DefaultTimeout bounds every wait of a Recorder without a Timeout in real time. VirtualTimeout
+// bounds it in virtual time, which passes at once when nothing else can happen.
+const (
+	DefaultTimeout = 30 * time.Second
+	VirtualTimeout = 30 * 24 * time.Hour
+)
 
 // Recorder is an observer that keeps every event. It is safe for concurrent use. It also works
-// within a synctest bubble, where Timeout is in the bubble's time.
+// within a synctest bubble. Its waits are woken by events and by changes of the tree, so a wait of
+// any length in virtual time takes no time.
 type Recorder struct {
-	// Timeout bounds waits; 0 means DefaultTimeout.
+	// Timeout bounds waits; 0 means DefaultTimeout, or VirtualTimeout within a bubble, where
+	// Timeout is in the bubble's time.
 	Timeout time.Duration
 
 	mu     sync.Mutex
@@ -51,15 +54,20 @@ func (r *Recorder) Observe(e supervisor.Event) {
 }
 
 // Events returns all events so far.
-func (r *Recorder) Events() []supervisor.Event {
-	events, _ := r.snapshot(0)
-	return events
-}
+func (r *Recorder) Events() []supervisor.Event { return r.from(0) }
 
-func (r *Recorder) snapshot(from int) ([]supervisor.Event, <-chan struct{}) {
+// from returns the events after the mark.
+func (r *Recorder) from(mark int) []supervisor.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]supervisor.Event(nil), r.events[from:]...), r.more
+	return append([]supervisor.Event(nil), r.events[min(mark, len(r.events)):]...)
+}
+
+// changed returns a channel that is closed at the next event.
+func (r *Recorder) changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.more
 }
 
 // Mark returns the number of events so far, for After.
@@ -78,29 +86,35 @@ func (r *Recorder) String() string {
 	return b.String()
 }
 
-// until waits until ok reports true. It calls ok at the beginning and after every event.
-func (r *Recorder) until(t testing.TB, what string, ok func(events []supervisor.Event) bool) {
-	t.Helper()
-	limit := r.Timeout
-	if limit == 0 {
-		limit = DefaultTimeout
+// limit returns the bound of a wait. The clock of a synctest bubble begins at the year 2000, and no
+// other clock is that late.
+func (r *Recorder) limit() time.Duration {
+	switch {
+	case r.Timeout != 0:
+		return r.Timeout
+	case time.Now().Year() < 2020:
+		return VirtualTimeout
+	default:
+		return DefaultTimeout
 	}
+}
 
+// until waits until ok reports true. It calls ok at the beginning and whenever the channel that
+// changed returned before is closed.
+func (r *Recorder) until(t testing.TB, what string, changed func() <-chan struct{}, ok func() bool) {
+	t.Helper()
+	limit := r.limit()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 
-	again := time.NewTicker(pollEvery) // a snapshot may change a moment after the last event
-	defer again.Stop()
-
 	for {
-		events, more := r.snapshot(0)
-		if ok(events) {
+		change := changed()
+		if ok() {
 			return
 		}
 
 		select {
-		case <-more:
-		case <-again.C:
+		case <-change:
 		case <-timer.C:
 			t.Fatalf("no %s within %v; the history is:\n%s", what, limit, r)
 		}
@@ -119,9 +133,12 @@ func Wait[E supervisor.Event](t testing.TB, r *Recorder, n int, match func(E) bo
 func After[E supervisor.Event](t testing.TB, r *Recorder, mark, n int, match func(E) bool) E {
 	t.Helper()
 	var found E
-	r.until(t, fmt.Sprintf("%T number %d", found, n), func(events []supervisor.Event) bool {
-		seen := 0
-		for _, e := range events[min(mark, len(events)):] {
+	seen, next := 0, mark
+	r.until(t, fmt.Sprintf("%T number %d", found, n), r.changed, func() bool {
+		events := r.from(next)
+		next += len(events)
+
+		for _, e := range events {
 			if x, ok := e.(E); ok && (match == nil || match(x)) {
 				if seen++; seen == n {
 					found = x
@@ -145,12 +162,18 @@ func Count[E supervisor.Event](r *Recorder, match func(E) bool) (n int) {
 	return n
 }
 
+// Drawn is what Settle waits for: a *supervisor.Run, Supervisor, Dynamic or Partition.
+type Drawn interface {
+	Tree() supervisor.Tree
+	Changed() <-chan struct{}
+}
+
 // Settle waits until the whole tree of a run or a supervisor runs, and no start, stop or restart is
 // under way in it.
-func (r *Recorder) Settle(t testing.TB, run interface{ Tree() supervisor.Tree }) supervisor.Tree {
+func (r *Recorder) Settle(t testing.TB, run Drawn) supervisor.Tree {
 	t.Helper()
 	var tree supervisor.Tree
-	r.until(t, "settled tree", func([]supervisor.Event) bool {
+	r.until(t, "settled tree", run.Changed, func() bool {
 		tree = run.Tree()
 		return tree.Settled()
 	})
@@ -191,29 +214,44 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	return run, rec
 }
 
-// An incarnation or goroutine that is ending gets moments of time, one second in all.
+// An incarnation or goroutine that is ending gets so many moments of time, one second in all.
 const moment, moments = 5 * time.Millisecond, 200
 
 // NoOrphans fails the test if an incarnation of the tree has not ended in time and still runs. It
 // reports which, with its stack. An incarnation that was not waited for at all (supervisor.Brutal)
 // gets up to a second.
-func NoOrphans(t testing.TB, run interface{ Orphans() []supervisor.Orphan }) {
+func NoOrphans(t testing.TB, run interface {
+	Orphans() []supervisor.Orphan
+	Changed() <-chan struct{}
+}) {
 	t.Helper()
-	orphans := run.Orphans()
-	for i := 0; i < moments && len(orphans) > 0 && orphans[0].Brutal; i++ {
-		<-time.After(moment)
-		orphans = run.Orphans()
-	}
+	timer := time.NewTimer(moment * moments)
+	defer timer.Stop()
 
-	for _, o := range orphans {
-		t.Errorf("orphan: %s, incarnation %d, %d goroutines\n%s", o.Path, o.Incarnation, o.Goroutines, o.Stack)
+	for wait := true; ; {
+		change := run.Changed()
+		orphans := run.Orphans()
+		if wait && len(orphans) > 0 && orphans[0].Brutal {
+			select {
+			case <-change:
+			case <-timer.C:
+				wait = false
+			}
+			continue
+		}
+
+		for _, o := range orphans {
+			t.Errorf("orphan: %s, incarnation %d, %d goroutines\n%s", o.Path, o.Incarnation, o.Goroutines, o.Stack)
+		}
+		return
 	}
 }
 
 // NoLeaks fails the test if a goroutine of the tree still runs, even one that a child started with
 // a plain go statement. It leaves orphans to NoOrphans. It also finds goroutines that a child
 // started and shares with the rest of the process, for instance those of a client's idle
-// connections. It does not find goroutines that a Lease started.
+// connections. It does not find goroutines that a Lease started. The end of a plain goroutine wakes
+// nobody, so NoLeaks looks again from time to time, for one second.
 func NoLeaks(t testing.TB, run interface {
 	Goroutines() (int, string)
 	Orphans() []supervisor.Orphan

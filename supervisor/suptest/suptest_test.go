@@ -144,7 +144,7 @@ func TestFailuresAreTold(t *testing.T) {
 		close(release)
 		all := strings.Join(f.said, "\n")
 
-		for _, want := range []string{"Strategy", "no build", "no supervisor.GaveUp number 1 within 30s",
+		for _, want := range []string{"Strategy", "no build", "no supervisor.GaveUp number 1 within 720h0m0s",
 			"seed 3, step 0: no child nobody", "seed 4, step 0, panic hard", "descendant", "orphan: deaf"} {
 			require.Contains(t, all, want)
 		}

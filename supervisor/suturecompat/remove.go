@@ -9,97 +9,107 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-func (s *Supervisor) drop(e *entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// forget removes an entry from the list. s.mu is held.
+func (s *Supervisor) forget(e *entry) {
 	s.services = slices.DeleteFunc(s.services, func(x *entry) bool { return x == e })
 }
 
-// take removes a service from the list and returns it with the engine. The service is nil if it is
-// not on the list.
-func (s *Supervisor) take(t ServiceToken) (*entry, *supervisor.Dynamic[*entry], error) {
+// take removes a service from the list and tells it to stop. It returns nil if the service is not
+// on the list, and the context of the supervisor.
+func (s *Supervisor) take(t ServiceToken) (*entry, context.Context, error) {
+	if t.supervisor != s.id {
+		return nil, nil, ErrWrongSupervisor
+	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
+	for s.state == serving && s.engine == nil { // it has just begun to be served
+		up := s.up
+		s.mu.Unlock()
+		<-up
+		s.mu.Lock()
+	}
+
 	switch {
-	case t.supervisor != s.id:
-		return nil, nil, ErrWrongSupervisor
 	case s.state == notStarted:
 		return nil, nil, ErrSupervisorNotStarted
-	case s.state == terminated || s.engine == nil:
+	case s.state == terminated || s.ctx.Err() != nil:
 		return nil, nil, ErrSupervisorNotRunning
 	}
 
-	for i, e := range s.services {
-		if e.token == t {
-			s.services = slices.Delete(s.services, i, i+1)
-			s.removed = append(s.removed, e)
-			return e, s.engine, nil
-		}
+	at := slices.IndexFunc(s.services, func(e *entry) bool { return e.token == t })
+	if at < 0 {
+		return nil, s.ctx, nil
 	}
 
-	return nil, s.engine, nil
+	e := s.services[at]
+	s.forget(e)
+	e.removed = true
+	s.removed = append(s.removed, e)
+	go s.terminate(s.engine, e)
+
+	return e, s.ctx, nil
+}
+
+// terminate stops an entry that was removed, and reports it if it does not stop in time.
+func (s *Supervisor) terminate(engine *supervisor.Dynamic[*entry], e *entry) {
+	err := engine.TerminateChild(context.Background(), e.id())
+	if errors.Is(err, supervisor.ErrOrphan) {
+		s.timeout(e)
+		return // left closes gone
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !e.running {
+		e.isGone.Do(func() { close(e.gone) })
+		s.removed = slices.DeleteFunc(s.removed, func(x *entry) bool { return x == e })
+	}
+}
+
+// timeout reports, once, a service that did not stop in time.
+func (s *Supervisor) timeout(e *entry) {
+	defer s.oneEvent()()
+
+	s.mu.Lock()
+	late := e.late
+	e.late = true
+	s.mu.Unlock()
+
+	if !late {
+		s.send(EventStopTimeout{Supervisor: s, SupervisorName: s.Name, Service: e.service, ServiceName: e.name})
+	}
 }
 
 // Remove removes a service and tells it to stop, without waiting for that.
 func (s *Supervisor) Remove(t ServiceToken) error {
-	e, engine, err := s.take(t)
-	switch {
-	case errors.Is(err, ErrSupervisorNotRunning):
+	_, _, err := s.take(t)
+	if errors.Is(err, ErrSupervisorNotRunning) {
 		return nil
-	case err != nil:
-		return err
-	case e != nil:
-		s.terminate(engine, e)
 	}
-
-	return nil
-}
-
-// terminate stops an entry in the background, and reports it if it does not stop in time.
-func (s *Supervisor) terminate(engine *supervisor.Dynamic[*entry], e *entry) <-chan error {
-	done := make(chan error, 1)
-	go func() {
-		err := engine.TerminateChild(context.Background(), e.id())
-		if errors.Is(err, supervisor.ErrOrphan) {
-			s.timeout(e)
-		} else {
-			s.mu.Lock()
-			s.removed = slices.DeleteFunc(s.removed, func(x *entry) bool { return x == e })
-			s.mu.Unlock()
-		}
-
-		done <- err
-	}()
-	return done
+	return err
 }
 
 // RemoveAndWait removes a service and waits until it has stopped. It returns ErrTimeout if the
-// timeout (0 means none) or the end of the supervisor comes first.
+// timeout (0 means none) or the end of the supervisor comes first. Spec.Timeout does not bound it.
 func (s *Supervisor) RemoveAndWait(t ServiceToken, timeout time.Duration) error {
-	e, engine, err := s.take(t)
-	if err != nil || e == nil {
-		return err
-	}
-
-	s.mu.Lock()
-	ended := s.ended
-	s.mu.Unlock()
-
 	var limit <-chan time.Time
-
 	if timeout > 0 {
 		timer := time.NewTimer(timeout)
 		defer timer.Stop()
 		limit = timer.C
 	}
 
+	e, own, err := s.take(t)
+	if err != nil || e == nil {
+		return err
+	}
+
 	select {
-	case err := <-s.terminate(engine, e):
-		if err == nil {
-			return nil
-		}
-	case <-ended:
+	case <-e.gone:
+		return nil
+	case <-own.Done():
 	case <-limit:
 	}
 

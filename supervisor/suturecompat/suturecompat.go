@@ -6,18 +6,19 @@
 // give up; ErrDoNotRestart removes a service; ErrTerminateSupervisorTree stops the tree; all
 // services are told to stop together.
 //
-// It differs from suture in this: runtime.Goexit in a service is a failure and not a success;
-// UnstoppedServiceReport covers nested supervisors; a Supervisor that is served again starts its
-// services again. Package supervisor sees the tree: events, orphans and Kill work.
+// It differs from suture in this: the end by runtime.Goexit has an error in its event;
+// UnstoppedServiceReport covers nested supervisors, as suture's documentation says, and services
+// that were removed and still run; a Supervisor that is served again starts its services again;
+// Services is in the order of Add; the event hook may call the supervisor. The event types are this
+// package's own, so that Supervisor in an event is the Supervisor of this package; SutureHook is
+// for hooks that want suture's. Package supervisor sees the tree: events, orphans and Kill work.
 package suturecompat
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"math"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -31,21 +32,16 @@ import (
 
 // These types are suture's own.
 type (
-	Service               = suture.Service
-	Spec                  = suture.Spec
-	Event                 = suture.Event
-	EventType             = suture.EventType
-	EventHook             = suture.EventHook
-	EventStopTimeout      = suture.EventStopTimeout
-	EventServicePanic     = suture.EventServicePanic
-	EventServiceTerminate = suture.EventServiceTerminate
-	EventBackoff          = suture.EventBackoff
-	EventResume           = suture.EventResume
-	SprintFunc            = suture.SprintFunc
-	Jitter                = suture.Jitter
-	NoJitter              = suture.NoJitter
-	DefaultJitter         = suture.DefaultJitter
-	DeprecatedService     = suture.DeprecatedService
+	Service           = suture.Service
+	Spec              = suture.Spec
+	Event             = suture.Event
+	EventType         = suture.EventType
+	EventHook         = suture.EventHook
+	SprintFunc        = suture.SprintFunc
+	Jitter            = suture.Jitter
+	NoJitter          = suture.NoJitter
+	DefaultJitter     = suture.DefaultJitter
+	DeprecatedService = suture.DeprecatedService
 )
 
 // The event types.
@@ -94,24 +90,26 @@ type UnstoppedServiceReport []UnstoppedService
 type Supervisor struct {
 	Name string
 
-	id   uint64
-	spec Spec
-	// standIn is the suture.Supervisor that suture's events point at.
-	standIn *suture.Supervisor
+	id    uint64
+	spec  Spec
+	hooks chan struct{} // has room while the event hook is not called; a lock that virtual time passes
 
 	mu       sync.Mutex
 	state    state
 	services []*entry // in the order of Add
+	removed  []*entry // told to stop, and not known to have stopped
 	next     uint64
+	ctx      context.Context // of the newest Serve; ended when that is told to end, or has ended
 	engine   *supervisor.Dynamic[*entry]
-	at       string        // path of the engine
-	removed  []*entry      // told to stop, and not known to have stopped
+	up       chan struct{} // closed when the engine runs, or will not
 	ended    chan struct{} // closed when the newest Serve has ended
+	cause    error         // that a service returned to terminate the tree
 	report   UnstoppedServiceReport
 
-	failures float64
-	lastFail time.Time
-	resume   chan struct{} // not nil while paused; closed at the end of the pause
+	failures   float64
+	lastFail   time.Time
+	resume     chan struct{} // not nil while paused; closed at the end of the pause
+	pauseTimer *time.Timer
 }
 
 type state uint8
@@ -121,12 +119,6 @@ const (
 	serving
 	terminated
 )
-
-type entry struct {
-	token   ServiceToken
-	service Service
-	name    string
-}
 
 var lastID atomic.Uint64
 
@@ -153,10 +145,8 @@ func New(name string, spec Spec) *Supervisor {
 	if spec.Sprint == nil {
 		spec.Sprint = func(v any) string { return fmt.Sprint(v) }
 	}
-	return &Supervisor{
-		Name: name, id: lastID.Add(1), spec: spec, ended: make(chan struct{}),
-		standIn: suture.New(name, Spec{EventHook: func(Event) {}}),
-	}
+	return &Supervisor{Name: name, id: lastID.Add(1), spec: spec, hooks: make(chan struct{}, 1),
+		ended: make(chan struct{})}
 }
 
 // NewSimple returns a supervisor with suture's defaults.
@@ -168,8 +158,9 @@ func (s *Supervisor) GetSupervisor() *Supervisor { return s }
 // String returns the name.
 func (s *Supervisor) String() string { return s.Name }
 
-// Add adds a service, and starts it if the supervisor runs. If the service is a supervisor, it gets
-// the event hook of s. After the end of Serve, Add does nothing.
+// Add adds a service, and starts it at once if the supervisor runs, even during a backoff. If the
+// service is a supervisor, it gets the present event hook of s. After the end of Serve, Add does
+// nothing.
 func (s *Supervisor) Add(service Service) ServiceToken {
 	if s == nil {
 		panic("suturecompat: Add on a nil Supervisor")
@@ -177,20 +168,21 @@ func (s *Supervisor) Add(service Service) ServiceToken {
 
 	if has, ok := service.(HasSupervisor); ok {
 		if sub := has.GetSupervisor(); sub != nil {
+			hook := s.hook()
 			sub.mu.Lock()
-			sub.spec.EventHook = s.hook()
+			sub.spec.EventHook = hook
 			sub.mu.Unlock()
 		}
 	}
 
 	s.mu.Lock()
 
-	if s.state == terminated {
+	if s.state == terminated || s.state == serving && s.ctx.Err() != nil {
 		s.mu.Unlock()
 		return ServiceToken{}
 	}
 
-	e := &entry{token: ServiceToken{s.id, s.next}, service: service, name: nameOf(service)}
+	e := &entry{token: ServiceToken{s.id, s.next}, service: service, name: nameOf(service), gone: make(chan struct{})}
 	s.next++
 	s.services = append(s.services, e)
 	engine := s.engine
@@ -210,15 +202,6 @@ func nameOf(service Service) string {
 	return fmt.Sprintf("%#v", service)
 }
 
-func (s *Supervisor) hook() EventHook {
-	return func(e Event) {
-		s.mu.Lock()
-		hook := s.spec.EventHook
-		s.mu.Unlock()
-		hook(e)
-	}
-}
-
 func (s *Supervisor) start(engine *supervisor.Dynamic[*entry], e *entry) {
 	// The start of an entry cannot fail; an engine that has just ended does not need it.
 	_, _ = engine.StartChild(context.Background(), e.id(), e)
@@ -230,7 +213,17 @@ func (e *entry) id() string { return strconv.FormatUint(e.token.service, 10) }
 // nil ctx means context.Background().
 func (s *Supervisor) Serve(ctx context.Context) error { return s.run(ctx, func() {}) }
 
-// run implements Serve. It calls running once Add and Remove reach the engine.
+// ServeBackground runs Serve in a goroutine and returns when the supervisor runs. It sends Serve's
+// error to the channel.
+func (s *Supervisor) ServeBackground(ctx context.Context) <-chan error {
+	result := make(chan error, 1)
+	up := make(chan struct{})
+	go func() { result <- s.run(ctx, func() { close(up) }) }()
+	<-up
+	return result
+}
+
+// run implements Serve. It calls running once the services have been started.
 func (s *Supervisor) run(ctx context.Context, running func()) error {
 	if s == nil {
 		panic("suturecompat: Serve on a nil Supervisor")
@@ -242,240 +235,116 @@ func (s *Supervisor) run(ctx context.Context, running func()) error {
 		ctx = context.Background()
 	}
 
-	up := make(chan struct{})
-	begun := sync.OnceFunc(func() { close(up) })
-	engine, err := supervisor.NewDynamic(supervisor.DynamicSpec[*entry]{
-		Name: "suture", Restart: supervisor.Permanent, Shutdown: s.spec.Timeout, Orphan: supervisor.Abandon,
-		Intensity: supervisor.Intensity{Max: math.MaxInt, Period: time.Nanosecond},
-		Start: func(_ context.Context, e *entry) (Service, error) {
-			return supervisor.ServiceFunc(func(ctx context.Context) error { return s.serve(ctx, e) }), nil
-		},
-		Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) { s.observe(e, begun) })},
-	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 
+	begun := make(chan struct{})
+	engine, err := s.newEngine(sync.OnceFunc(func() { close(begun) }))
 	if err != nil {
 		return err
 	}
 
-	s.mu.Lock()
-
-	if s.state == serving {
-		s.mu.Unlock()
-		panic("suturecompat: Serve on a Supervisor that is being served")
-	}
-
-	if s.state == terminated {
-		s.ended = make(chan struct{})
-	}
-
-	s.state, s.report, s.removed, s.failures, s.lastFail, s.resume = serving, nil, nil, 0, time.Time{}, nil
-	s.mu.Unlock()
-
+	s.begin(ctx)
 	done := make(chan error, 1)
 	go func() { done <- engine.Serve(ctx) }()
 
 	select {
-	case <-up:
+	case <-begun:
 	case err = <-done:
 		done <- err
 	}
 
 	s.mu.Lock()
-	s.engine, s.at = engine, engine.Tree().Path
+	s.engine = engine
+	close(s.up)
 	services := slices.Clone(s.services)
 	s.mu.Unlock()
 
-	running()
 	for _, e := range services {
 		s.start(engine, e)
 	}
+	running()
 
 	err = <-done
-	report := s.unstopped(engine)
-	s.mu.Lock()
-	s.state, s.engine, s.report = terminated, nil, report
-	close(s.ended)
-	s.mu.Unlock()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	cause := s.end(cancel)
 
 	switch {
-	case errors.Is(err, ErrTerminateSupervisorTree) && s.spec.DontPropagateTermination:
+	case cause == nil:
+		return err // the engine's own, if it was killed
+	case s.spec.DontPropagateTermination:
 		return ErrDoNotRestart
-	case errors.Is(err, ErrTerminateSupervisorTree):
-		return err
-	}
-
-	return ctx.Err()
-}
-
-// observe calls begun when e says that the engine runs, and reports a service that did not stop in
-// time.
-func (s *Supervisor) observe(e supervisor.Event, begun func()) {
-	switch e := e.(type) {
-	case supervisor.SupervisorStarted:
-		begun()
-	case supervisor.ChildOrphaned:
-		if x := s.entryAt(e.Path); x != nil {
-			s.timeout(x)
-		}
+	default:
+		return cause
 	}
 }
 
-func (s *Supervisor) timeout(e *entry) {
-	s.hook()(EventStopTimeout{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name})
-}
-
-// entryAt returns the entry at a path of the tree, or nil.
-func (s *Supervisor) entryAt(path string) *entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range s.services {
-		if s.path(e) == path {
-			return e
-		}
-	}
-	return nil
-}
-
-// path returns an entry's path. s.mu is held.
-func (s *Supervisor) path(e *entry) string {
-	if s.at == "" {
-		return e.id()
-	}
-	return s.at + "/" + e.id()
-}
-
-// ServeBackground runs Serve in a goroutine and returns when the supervisor runs. It sends Serve's
-// error to the channel.
-func (s *Supervisor) ServeBackground(ctx context.Context) <-chan error {
-	result := make(chan error, 1)
-	up := make(chan struct{})
-	go func() { result <- s.run(ctx, func() { close(up) }) }()
-	<-up
-	return result
-}
-
-// serve runs a service once: it waits until a pause is over, serves, and counts a failure.
-func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
-	for {
-		s.mu.Lock()
-		pause := s.resume
-		s.mu.Unlock()
-
-		if pause == nil {
-			break
-		}
-
-		select {
-		case <-pause:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-
-		v := recover()
-		if v == nil { // runtime.Goexit
-			s.terminated(e, supervisor.ErrGoexit)
-			return
-		}
-
-		stack := debug.Stack()
-
-		if s.spec.PassThroughPanics {
-			// In a goroutine where nothing recovers it, the panic ends the process.
-			go panic(fmt.Sprintf("%s: service %s: %v\n%s", s.Name, e.name, v, stack))
-			select {}
-		}
-
-		s.fail(func(failures, threshold float64, again bool) Event {
-			return EventServicePanic{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
-				ServiceName: e.name, CurrentFailures: failures, FailureThreshold: threshold, Restarting: again,
-				PanicMsg: s.spec.Sprint(v), Stacktrace: string(stack)}
-		})
-		err = &supervisor.PanicError{Value: v, Stack: stack}
-	}()
-
-	err = e.service.Serve(ctx)
-	returned = true
-
-	if ctx.Err() != nil || errors.Is(err, ErrDoNotRestart) || errors.Is(err, ErrTerminateSupervisorTree) {
-		if errors.Is(err, ErrDoNotRestart) {
-			s.drop(e)
-		}
-		return err
-	}
-
-	told := err
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		told = fmt.Errorf("from another context, not the service's, so it is restarted: %w", err)
-	}
-
-	s.terminated(e, told)
-
-	return err
-}
-
-// terminated counts a failure and reports that the service ended with err.
-func (s *Supervisor) terminated(e *entry, err error) {
-	s.fail(func(failures, threshold float64, again bool) Event {
-		return EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
-			ServiceName: e.name, CurrentFailures: failures, FailureThreshold: threshold, Restarting: again, Err: err}
+// newEngine makes the engine of one run. It calls begun when the engine runs, and perhaps later
+// when one below it does.
+func (s *Supervisor) newEngine(begun func()) (*supervisor.Dynamic[*entry], error) {
+	return supervisor.NewDynamic(supervisor.DynamicSpec[*entry]{
+		Name: "suture", Restart: supervisor.Permanent, Shutdown: s.spec.Timeout, Orphan: supervisor.Abandon,
+		Intensity: supervisor.Intensity{Max: math.MaxInt, Period: time.Nanosecond},
+		Start: func(_ context.Context, e *entry) (Service, error) {
+			return supervisor.ServiceFunc(func(ctx context.Context) error { return s.serve(ctx, e) }), nil
+		},
+		Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) {
+			if _, is := e.(supervisor.SupervisorStarted); is {
+				begun()
+			}
+		})},
 	})
 }
 
-// fail counts a failure as suture does, and gives the event that event makes to the event hook. The
-// count halves every FailureDecay seconds. When it exceeds the threshold, all restarts pause.
-func (s *Supervisor) fail(event func(failures, threshold float64, again bool) Event) {
+// begin makes s one that is served.
+func (s *Supervisor) begin(ctx context.Context) {
 	s.mu.Lock()
-	now := time.Now()
+	defer s.mu.Unlock()
 
-	if s.lastFail.IsZero() {
-		s.failures = 1
-	} else {
-		s.failures = s.failures*math.Pow(.5, now.Sub(s.lastFail).Seconds()/s.spec.FailureDecay) + 1
+	switch s.state {
+	case serving:
+		panic("suturecompat: Serve on a Supervisor that is being served")
+	case terminated:
+		s.ended = make(chan struct{})
 	}
 
-	s.lastFail = now
-	var backoff bool
-
-	if s.failures > s.spec.FailureThreshold && s.resume == nil {
-		backoff = true
-		pause := make(chan struct{})
-		s.resume = pause
-		time.AfterFunc(s.spec.BackoffJitter.Jitter(s.spec.FailureBackoff), func() { s.endPause(pause) })
-	}
-
-	failures, again := s.failures, s.resume == nil
-	s.mu.Unlock()
-
-	hook := s.hook()
-	if backoff {
-		hook(EventBackoff{Supervisor: s.standIn, SupervisorName: s.Name})
-	}
-
-	hook(event(failures, s.spec.FailureThreshold, again))
+	s.state, s.ctx, s.engine, s.up, s.cause, s.report, s.removed = serving, ctx, nil, make(chan struct{}), nil, nil, nil
+	s.failures, s.lastFail, s.resume, s.pauseTimer = 0, time.Time{}, nil, nil
 }
 
-func (s *Supervisor) endPause(pause chan struct{}) {
+// end reports what did not stop in time, and makes s one that is not served. It returns the error
+// with which a service terminated the tree, nil if none did.
+func (s *Supervisor) end(cancel func()) error {
+	for _, e := range s.unstopped() {
+		s.timeout(e)
+	}
+
 	s.mu.Lock()
-	current := s.resume == pause
-	if current {
-		s.resume, s.failures = nil, 0
+	defer s.mu.Unlock()
+
+	if s.pauseTimer != nil {
+		s.pauseTimer.Stop()
 	}
+	s.report = s.reportLocked()
+	s.state, s.engine, s.pauseTimer, s.resume = terminated, nil, nil, nil
+	cancel()
+	close(s.ended)
 
-	live := s.state == serving
-	s.mu.Unlock()
+	return s.cause
+}
 
-	if current && live {
-		s.hook()(EventResume{Supervisor: s.standIn, SupervisorName: s.Name})
+// unstopped returns the entries that still run.
+func (s *Supervisor) unstopped() (out []*entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range slices.Concat(s.services, s.removed) {
+		if e.running {
+			out = append(out, e)
+		}
 	}
-
-	close(pause)
+	return out
 }
 
 // Services returns the services, or nil if the supervisor does not run.
@@ -483,7 +352,7 @@ func (s *Supervisor) Services() []Service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.engine == nil {
+	if s.state != serving || s.ctx.Err() != nil {
 		return nil
 	}
 
@@ -495,8 +364,9 @@ func (s *Supervisor) Services() []Service {
 	return out
 }
 
-// UnstoppedServiceReport waits for the end of Serve and returns the services, those of nested
-// supervisors included, that did not stop in time. The report is nil if there are none.
+// UnstoppedServiceReport waits for the end of Serve and returns the services that did not stop in
+// time. A nested supervisor that did not stop in time comes after those of its services that still
+// ran then. The report is nil if there are none.
 func (s *Supervisor) UnstoppedServiceReport() (UnstoppedServiceReport, error) {
 	s.mu.Lock()
 	ended := s.ended
@@ -507,32 +377,31 @@ func (s *Supervisor) UnstoppedServiceReport() (UnstoppedServiceReport, error) {
 	return s.report, nil
 }
 
-// unstopped returns the report for an engine that has ended.
-func (s *Supervisor) unstopped(engine *supervisor.Dynamic[*entry]) (report UnstoppedServiceReport) {
-	orphans := map[string]bool{}
-	for _, o := range engine.Orphans() {
-		orphans[o.Path] = true
-	}
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
+// reportLocked reports the services that still run, and those of nested supervisors. s.mu is held,
+// and the mutexes of nested supervisors are taken after it.
+func (s *Supervisor) reportLocked() (report UnstoppedServiceReport) {
 	for _, e := range slices.Concat(s.services, s.removed) {
-		if orphans[s.path(e)] {
-			report = append(report, UnstoppedService{SupervisorPath: []*Supervisor{s}, Service: e.service, Name: e.name,
-				ServiceToken: e.token})
-			continue
-		}
 		if has, ok := e.service.(HasSupervisor); ok && has.GetSupervisor() != nil {
-			sub := has.GetSupervisor()
-			sub.mu.Lock()
-			for _, u := range sub.report {
+			for _, u := range has.GetSupervisor().present() {
 				u.SupervisorPath = append([]*Supervisor{s}, u.SupervisorPath...)
 				report = append(report, u)
 			}
-			sub.mu.Unlock()
+		}
+		if e.running {
+			report = append(report, UnstoppedService{SupervisorPath: []*Supervisor{s}, Service: e.service, Name: e.name,
+				ServiceToken: e.token})
 		}
 	}
 
 	return report
+}
+
+// present returns the report of a supervisor that may not have ended yet.
+func (s *Supervisor) present() UnstoppedServiceReport {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == serving {
+		return s.reportLocked()
+	}
+	return s.report
 }

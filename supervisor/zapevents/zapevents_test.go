@@ -58,7 +58,7 @@ func TestEveryEventIsWritten(t *testing.T) {
 		{supervisor.ChildOrphaned{Header: h, Orphan: supervisor.Orphan{Goroutines: 2, Stack: "here"}}, zap.ErrorLevel,
 			"child_orphaned", map[string]any{"goroutines": int64(2), "stack": "here", "policy": "escalate"}},
 		{supervisor.OrphanEnded{Header: h, After: time.Second}, zap.WarnLevel, "orphan_ended",
-			map[string]any{"late": time.Second}},
+			map[string]any{"late": "1s"}},
 		{supervisor.Killed{Header: h, Reason: crash.Err}, zap.WarnLevel, "killed", map[string]any{"reason": "crash"}},
 		{supervisor.FaultInjected{Header: h, Fault: "f"}, zap.WarnLevel, "fault_injected",
 			map[string]any{"fault": "f"}},

@@ -27,10 +27,15 @@ configuration. Everything that was acknowledged before the call is in the backup
 on meanwhile. DEST must be empty or not exist. The backup appears there complete and verified, or
 not at all.
 
-With --salvage, backup works on a stopped home whose log is damaged. It takes the newest state or
-snapshot, which includes what was in lost records before it, and the records after it up to the
-next lost one. It prints what is lost. It exits 5 unless everything that was acknowledged has its
-result in the backup, waits in it, or has expired.
+Verified means restored: at the end, backup restores what it wrote, in a directory beside DEST that
+it removes again, and reads that home as 'coppice verify --skip-replay' does.
+
+With --salvage, backup works on a stopped home whose log or state is damaged. It takes the newest
+state or snapshot, which includes what was in lost records before it, and the records after it up to
+the next lost one. Without either, it makes the state again from the records before the first lost
+one. Without any record, it takes the state alone. It prints what is lost. It exits 5 unless
+everything that was acknowledged has its result in the backup, waits in it, or has expired. The home
+may be on a file system that is mounted read-only.
 
 The admin token is left out. A home with CometBFT is refused.`,
 		Example: `  coppice backup /backups/$(date +%F)
@@ -53,15 +58,11 @@ The admin token is left out. A home with CometBFT is refused.`,
 					return printJSON(out, info)
 				}
 				return errors.Join(printJSON(out,
-					salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.Cut, lost.Settled}), unsettled(lost))
+					salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.NoLog, lost.Cut, lost.Settled}), unsettled(lost))
 			}
 
-			records := "no records after it"
-			if info.First <= info.Last {
-				records = fmt.Sprintf("records %d to %d", info.First, info.Last)
-			}
-			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s, verified\n",
-				info.ChainID, info.Height, info.AppHash, info.Snapshot, records)
+			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s after it, verified\n",
+				info.ChainID, info.Height, info.AppHash, info.Snapshot, recordRange(info.First, info.Last))
 			if err != nil || !salvage {
 				return err
 			}
@@ -70,7 +71,7 @@ The admin token is left out. A home with CometBFT is refused.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&salvage, "salvage", false, "back up what can be proved of a stopped home whose log is damaged, and "+
+	f.BoolVar(&salvage, "salvage", false, "back up what can be proved of a damaged, stopped home, and "+
 		"print what is lost")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&withToken, "with-token", false, "include the admin token; the holder of the backup then has power over "+
@@ -96,7 +97,8 @@ func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info ba
 		}
 	}
 
-	options := backup.Options{Program: program(), Token: token, Progress: o.progress, Fatal: o.fatal}
+	options := backup.Options{Program: program(), Token: token, Progress: o.progress, Fatal: o.fatal,
+		Prove: offline.Rehearse}
 
 	switch {
 	case o.salvage:
@@ -127,13 +129,17 @@ type salvagedJSON struct {
 	backup.Info
 	Missing []logGapJSON `json:"missing,omitempty"`
 	Front   string       `json:"front,omitempty"`
-	Cut     uint64       `json:"cut,omitempty"` // the backup lacks the log's records from here on
-	Settled bool         `json:"settled"`       // nothing that was acknowledged is lost
+	NoLog   string       `json:"no_log,omitempty"` // no record of the log is left, and why
+	Cut     uint64       `json:"cut,omitempty"`    // the backup lacks the log's records from here on
+	Settled bool         `json:"settled"`          // nothing that was acknowledged is lost
 }
 
 // printLost prints what a salvaged backup lacks.
 func printLost(out io.Writer, lost offline.Lost) error {
 	var b strings.Builder
+	if lost.NoLog != "" {
+		fmt.Fprintf(&b, "missing  all records, and what was acknowledged after the state: %s\n", lost.NoLog)
+	}
 	if lost.Front != "" {
 		fmt.Fprintf(&b, "missing  perhaps records before the first: %s\n", lost.Front)
 	}

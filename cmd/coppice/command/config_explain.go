@@ -32,7 +32,8 @@ func configExplainCommand() *cobra.Command {
 the environment variable and the flag that set it.`,
 		Example: `  coppice config explain
   coppice config explain listen pool.max_txs`,
-		Annotations: map[string]string{homeUse: homeUnused},
+		ValidArgsFunction: completeKey,
+		Annotations:       map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all := config.Keys()
 			if len(args) > 0 {

@@ -28,6 +28,7 @@ func newDiagnostics(c config.DiagnosticsConfig) (*zap.Logger, zap.AtomicLevel, e
 
 	conf := zap.NewProductionEncoderConfig()
 	conf.EncodeTime = zapcore.ISO8601TimeEncoder
+	conf.EncodeDuration = zapcore.StringDurationEncoder // a number would not tell its unit
 	enc := zapcore.NewConsoleEncoder(conf)
 	if c.Format == "json" {
 		enc = zapcore.NewJSONEncoder(conf)

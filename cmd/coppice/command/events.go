@@ -39,9 +39,9 @@ func (a *app) eventsCommand() *cobra.Command {
 		Short: "Print the records of the event log and, live, the events of the tree",
 		Long: `Events prints the records of the running node's event log, from the oldest to the newest, and ends.
 With --follow it begins now, or after --after, and prints records, events of the supervision tree and
-changes of the readiness as they come, until it is interrupted. It goes on while the node, or its process, is down. It misses
-no record and prints none twice. Events of the tree are in no log: those that happen while nobody
-follows are not printed.
+changes of the readiness as they come, until it is interrupted. It goes on while the node, or its
+process, is down. It misses no record and prints none twice. Events of the tree are in no log: those
+that happen while nobody follows are not printed.
 
 Each record has a cursor, which is its index in the log. --after CURSOR begins with the next record.
 With --json, each event also has the history in which the record was written. --after HISTORY:INDEX
@@ -83,6 +83,7 @@ values, separated by |:
 	f.StringVar(&o.after, "after", "0",
 		"begin after the record with this index, or HISTORY:INDEX; 0 begins with the oldest that is kept")
 	f.StringSliceVar(&o.kinds, "kinds", nil, "print only records and events of these kinds")
+	completeList(cmd, "kinds", api.EventKinds())
 	f.Uint64Var(&o.limit, "limit", 0, "end after this many events; 0 is no limit")
 
 	return cmd
@@ -136,8 +137,8 @@ func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error
 	}
 
 	p, printed := paintFor(os.Stdout), uint64(0)
-	err := a.client().Events(ctx, client.EventsOptions{After: o.from.Index, History: o.from.History, Filter: o.filter, Kinds: o.kinds,
-		Once: !o.follow}, func(e client.Event) error {
+	err := a.client().Events(ctx, client.EventsOptions{After: o.from.Index, History: o.from.History,
+		Filter: o.filter, Kinds: o.kinds, Once: !o.follow}, func(e client.Event) error {
 		late.Stop() // the node answers: from now on only an interruption ends --follow
 		if e.Type() == "cursor" {
 			return out.Flush()

@@ -61,6 +61,7 @@ them.`,
 	f.IntVar(&l.batch, "batch", 100, "transactions per submission")
 	f.IntVar(&l.size, "size", 64, "bytes of a value")
 	f.StringVar(&l.workload, "workload", "put", "put: write a random value; add: read a counter and add 1 to it")
+	offer(cmd, "workload", "put\twrite a random value", "add\tread a counter and add 1 to it")
 	f.DurationVar(&l.duration, "duration", 10*time.Second, "how long to submit")
 	f.Uint64Var(&l.count, "count", 0, "how many transactions to submit, instead of --duration")
 	f.Float64Var(&l.rate, "rate", 0, "limit of transactions per second, all clients together; 0 is no limit")
@@ -86,7 +87,7 @@ type loadFlags struct {
 	workload             string
 }
 
-func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
+func (l *loadFlags) run(cmd *cobra.Command, _ []string) (err error) {
 	pairs := [][2]string{{"duration", "count"}}
 	for _, submits := range []string{"acked", "count", "duration", "clients", "batch", "size", "workload", "rate",
 		"no-wait"} {
@@ -138,7 +139,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { err = errors.Join(err, f.Close()) }()
 		conf.Acked = load.WriteAcked(f)
 	}
 

@@ -47,7 +47,7 @@ func (a *app) logError(err error) error {
 			"running node", err, a.home)
 
 	case errors.Is(err, fs.ErrNotExist):
-		if gone := home.StartedWithoutLog(a.home); gone != nil {
+		if gone := home.StateWithoutLog(nil, a.home); gone != nil {
 			return gone
 		}
 		return fmt.Errorf("there is no log in home %s: no node was started in it (%w)", a.home, err)
@@ -85,6 +85,7 @@ func (s *selection) flags(cmd *cobra.Command) {
 	f.Uint64Var(&s.from, "from", 0, "first index; 0 is the first record that is kept")
 	f.Uint64Var(&s.to, "to", 0, "last index; 0 is the last record")
 	f.StringSliceVar(&s.names, "kinds", nil, "only records of these kinds: "+strings.Join(chain.KindNames(), ", "))
+	completeList(cmd, "kinds", chain.KindNames())
 	f.StringSliceVar(&s.names, "kind", nil, "the same")
 	if err := f.MarkHidden("kind"); err != nil {
 		panic(err)

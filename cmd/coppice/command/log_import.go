@@ -62,12 +62,20 @@ exported chain: copy it from the exported home.`,
 				return err
 			}
 
-			fmt.Fprintf(cmd.OutOrStdout(), "log %x: records up to %d\n", b.ID(), b.Next()-1)
+			fmt.Fprintf(cmd.OutOrStdout(), "log %x: %s\n", b.ID(), importedText(b.Next()-1))
 
 			return lostRecords(gaps)
 		},
 	}
 	return cmd
+}
+
+// importedText returns in words which records an import made. last is the index of the last one.
+func importedText(last uint64) string {
+	if last == 0 {
+		return "no records"
+	}
+	return fmt.Sprintf("records up to %d", last)
 }
 
 // importLog makes the home's log from an export. It returns how many gaps the export has.

@@ -88,8 +88,8 @@ error. If anything is missing, salvage exits 5.`,
 }
 
 func (j logSalvageJSON) print(out io.Writer, dest string) error {
-	fmt.Fprintf(out, "salvaged %d records of log %s, from record %d to %d, to log %s in %s\n", j.Records, j.Source,
-		j.First, j.Last, j.ID, dest)
+	fmt.Fprintf(out, "salvaged %d records of log %s, %s, to log %s in %s\n", j.Records, j.Source,
+		recordRange(j.First, j.Last), j.ID, dest)
 
 	if j.Torn > 0 {
 		fmt.Fprintf(out, "torn     %d bytes at the end, of a write that was never acknowledged\n", j.Torn)

@@ -71,11 +71,11 @@ that each needs, and how fast the log grows.`,
 				end = fmt.Sprintf("killed, %d torn bytes", j.TornBytes)
 			}
 
-			fmt.Fprintf(out, "log %s: records %d to %d, %s in %d segments (%.0f bytes a record), %s\n",
-				j.ID, j.First, j.Last, byteCount(j.Bytes), len(j.Segments), j.BytesPerRecord, end)
+			fmt.Fprintf(out, "log %s: %s, %s in %d segments (%.0f bytes a record), %s\n",
+				j.ID, recordRange(j.First, j.Last), byteCount(j.Bytes), len(j.Segments), j.BytesPerRecord, end)
 
 			for _, s := range j.Segments {
-				fmt.Fprintf(out, "  %s  records %d to %d, %s\n", s.File, s.First, s.Last, byteCount(s.Bytes))
+				fmt.Fprintf(out, "  %s  %s, %s\n", s.File, recordRange(s.First, s.Last), byteCount(s.Bytes))
 			}
 
 			for _, g := range j.Gaps {
@@ -156,7 +156,7 @@ func (a *app) logStatRunning(cmd *cobra.Command, interval time.Duration, asJSON 
 		return printJSON(out, j)
 	}
 
-	fmt.Fprintf(out, "log %s: records %d to %d, %s, in use by a running node\n", j.ID, j.First, j.Last,
+	fmt.Fprintf(out, "log %s: %s, %s, in use by a running node\n", j.ID, recordRange(j.First, j.Last),
 		byteCount(j.Bytes))
 
 	if interval > 0 {

@@ -71,8 +71,8 @@ torn bytes, and the next start cuts it off.`,
 				return err
 			}
 
-			_, err = fmt.Fprintf(out, "log is whole: records %d to %d in %d segments, %s, %d torn, %v\n",
-				j.First, j.Last, j.Segments, byteCount(j.Bytes), j.TornBytes, rep.Duration.Round(time.Millisecond))
+			_, err = fmt.Fprintf(out, "log is whole: %s in %d segments, %s, %d bytes torn, %v\n",
+				recordRange(j.First, j.Last), j.Segments, byteCount(j.Bytes), j.TornBytes, rep.Duration.Round(time.Millisecond))
 
 			return err
 		},

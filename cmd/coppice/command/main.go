@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // Program is what a program adds to the command line that we ship. The zero Program adds nothing.
@@ -58,9 +61,7 @@ func Main(p Program) int {
 	}
 
 	err = out.finish(err)
-	if out.brokenPipe() {
-		dieOfBrokenPipe()
-	}
+	out.dieOfBrokenPipe()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "coppice:", failureText(err))
 	}
@@ -69,7 +70,12 @@ func Main(p Program) int {
 }
 
 // failureText returns the text of a command's error without what means something to the supervision
-// tree only.
+// tree only. The class exit.ErrConfig includes homes and files that cannot be used as they are. It
+// is named only where the configuration itself is wrong; for the others, the exit code tells it.
 func failureText(err error) string {
-	return strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), "")
+	text := strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), "")
+	if errors.As(err, new(*config.Error)) {
+		return text
+	}
+	return strings.ReplaceAll(text, exit.ErrConfig.Error()+": ", "")
 }

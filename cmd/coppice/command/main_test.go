@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -38,6 +39,7 @@ func TestScripts(t *testing.T) {
 			"exits":    exits,
 			"flip":     flip,
 			"flood":    flood,
+			"freeport": freeport,
 			"metric":   metric,
 			"occupy":   occupy,
 			"readonly": readonly,
@@ -87,7 +89,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // flip GLOB OFFSET flips a bit in the largest file that matches, in the byte at OFFSET, which may
-// be "middle".
+// be "middle" or, for the last byte but four, "end".
 func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: flip glob offset")
@@ -108,7 +110,11 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 
 	at := len(data) / 2
 
-	if args[1] != "middle" {
+	switch args[1] {
+	case "middle":
+	case "end":
+		at = len(data) - 5
+	default:
 		at, err = strconv.Atoi(args[1])
 		ts.Check(err)
 	}
@@ -131,6 +137,26 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv(args[0], l.Addr().String())
+}
+
+// freeport VARIABLE... sets each variable to a loopback address on which no process listens. The
+// ports are below those that the system assigns by itself.
+func freeport(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: freeport variable...")
+	}
+
+	for _, name := range args {
+		for {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+			if err != nil {
+				continue
+			}
+			defer l.Close() // at the end, so that each is another
+			ts.Setenv(name, l.Addr().String())
+			break
+		}
+	}
 }
 
 // metric NAME VALUE waits until the metrics of the home's node have that value. NAME is a regular

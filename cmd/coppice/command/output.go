@@ -105,6 +105,15 @@ func byteCount(n int64) string {
 // ms returns d in milliseconds.
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
+// recordRange returns in words which records a log has. An empty log has a last index below its
+// first.
+func recordRange(first, last uint64) string {
+	if last < first {
+		return "no records"
+	}
+	return fmt.Sprintf("records %d to %d", first, last)
+}
+
 // wrapWords joins words with commas, in lines of at most width columns. The first line begins at
 // column indent, and the others are indented to it.
 func wrapWords(words []string, indent, width int) string {

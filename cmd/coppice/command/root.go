@@ -63,10 +63,10 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	f.StringVar(&a.ca, "ca", "", "PEM file of certificates to trust, for an --address of https")
 	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long to keep trying while the node is down or busy")
 	root.PersistentPreRunE = a.prepare
-	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(),
-		a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
+	root.AddCommand(a.initCommand(), a.startCommand(), a.stopCommand(), a.statusCommand(), a.treeCommand(),
+		a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
 		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(),
-		a.soakCommand(), versionCommand(), a.nodeIDCommand(), a.validatorsCommand(),
+		a.soakCommand(), versionCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.keysCommand(),
 		a.testnetCommand())
 	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand(), a.tokenCommand())
 	root.AddCommand(driverCommands()...)

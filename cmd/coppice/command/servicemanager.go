@@ -92,6 +92,7 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 
 		case <-stopping:
 			stopping, stops = nil, true
+			s.log.Info("stopping in order")
 			s.tell(s.manager.Stopping())
 		case <-s.changed:
 		case <-look.C:

@@ -17,6 +17,9 @@ func (s *settingFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(&setFlag{into: s}, "set", "set a key of the configuration; may be repeated (see 'coppice config "+
 		"explain')")
+	if err := cmd.RegisterFlagCompletionFunc("set", completeAssignment); err != nil {
+		panic(err) // the flag was added just above
+	}
 
 	for _, k := range config.Keys() {
 		if k.Flag == "" {
@@ -27,6 +30,9 @@ func (s *settingFlags) register(cmd *cobra.Command) {
 		added := f.VarPF(&setFlag{into: s, key: k}, k.Flag, "", doc+" ("+k.Name+")")
 		if k.Type() == "boolean" {
 			added.NoOptDefVal = "true"
+		}
+		if values := valuesOf(k); len(values) > 0 {
+			offer(cmd, k.Flag, values...)
 		}
 	}
 }

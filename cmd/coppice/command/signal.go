@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // errInterrupted is the cause with which untilSignal ends its context.
@@ -74,7 +76,7 @@ func untilSignal(parent context.Context) (ctx context.Context, stop func()) {
 					words.speak()
 					os.Exit(128 + int(s.(syscall.Signal)))
 				}
-				cancel(fmt.Errorf("%w: %v", errInterrupted, s))
+				cancel(fmt.Errorf("%w by %s", errInterrupted, unix.SignalName(s.(syscall.Signal))))
 			}
 		}
 	}()

@@ -53,7 +53,7 @@ snapshot is listed, it is scanned and its app hash is recomputed. See docs/stora
 	}
 
 	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotVerifyCommand(),
-		a.snapshotRestoreCommand())
+		a.snapshotRestoreCommand(), a.snapshotOfferCommand())
 	return cmd
 }
 

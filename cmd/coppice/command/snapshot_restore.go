@@ -14,8 +14,9 @@ func (a *app) snapshotRestoreCommand() *cobra.Command {
 		Long: `Restore verifies a snapshot, by default the newest, and replaces the state with a copy of it. The
 next start applies the records of the log after it, so nothing is lost. Restore refuses a snapshot
 that does not belong to the home's log. A crash leaves either the old state or the new one.`,
-		Example: `  coppice snapshot restore && coppice start`,
-		Args:    oneID,
+		Example:           `  coppice snapshot restore && coppice start`,
+		Args:              oneID,
+		ValidArgsFunction: a.completeSnapshot,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := newProgress()
 			m, err := offline.RestoreSnapshot(cmd.Context(), a.home, first(args), step(show, "verify"))

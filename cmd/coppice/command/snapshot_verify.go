@@ -15,7 +15,8 @@ func (a *app) snapshotVerifyCommand() *cobra.Command {
 The home may be running. Damage exits 5.`,
 		Example: `  coppice snapshot verify
   coppice snapshot verify 0-1200-4811`,
-		Args: oneID,
+		Args:              oneID,
+		ValidArgsFunction: a.completeSnapshot,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := newProgress()
 			m, err := offline.VerifySnapshot(cmd.Context(), a.home, first(args), step(show, "verify"))

@@ -87,6 +87,7 @@ func (a *app) start(cmd *cobra.Command, src config.Sources) error {
 	}
 
 	ctx := cmd.Context()
+	defer context.AfterFunc(ctx, s.node.Stop)()
 	go func() {
 		if addr, err := s.node.Addr(ctx); err == nil {
 			fmt.Fprintf(cmd.OutOrStdout(), "listening on %s\n", addr)
@@ -97,12 +98,16 @@ func (a *app) start(cmd *cobra.Command, src config.Sources) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.report(reporting, ctx.Done())
+		s.report(reporting, s.node.Stopping())
 	}()
 
 	err = s.node.Run(ctx)
 	stop()
 	<-done
+
+	if err == nil {
+		log.Info("stopped in order")
+	}
 
 	return err
 }

@@ -84,8 +84,10 @@ func (s *stdout) finish(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if closed := s.file.Close(); closed != nil && s.lost == nil {
-		s.lost = &lostOutputError{closed, true}
+	if s.lost == nil {
+		if closed := s.file.Close(); closed != nil {
+			s.lost = &lostOutputError{closed, true}
+		}
 	}
 
 	switch {
@@ -98,30 +100,23 @@ func (s *stdout) finish(err error) error {
 	return errors.Join(err, s.lost)
 }
 
-// brokenPipe reports whether the reader of standard output has gone, and nobody wants to hear of
-// it: SIGPIPE was not ignored when the process began.
-func (s *stdout) brokenPipe() bool {
+// dieOfBrokenPipe ends the process by SIGPIPE if the reader of standard output has gone, as
+// programs do by default. Shells do not report that.
+func (s *stdout) dieOfBrokenPipe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lost != nil && errors.Is(s.lost.err, syscall.EPIPE) && !signal.Ignored(syscall.SIGPIPE)
+
+	if s.lost == nil || !errors.Is(s.lost.err, syscall.EPIPE) {
+		return
+	}
+
+	signal.Reset(syscall.SIGPIPE)
+	_, _ = s.file.WriteString("\n") // the runtime ends the process by the signal
 }
 
 // catchBrokenPipe makes a write to a pipe without a reader an error. By default, it ends a Go
 // process at once, which is too soon for a command that has to stop a node or to remove files.
-func catchBrokenPipe() {
-	if !signal.Ignored(syscall.SIGPIPE) {
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	}
-}
-
-// dieOfBrokenPipe ends the process by SIGPIPE, as programs do whose reader has gone. The shell says
-// nothing of that.
-func dieOfBrokenPipe() {
-	signal.Reset(syscall.SIGPIPE)
-	if p, err := os.FindProcess(os.Getpid()); err == nil {
-		_ = p.Signal(syscall.SIGPIPE) // if it fails, the process ends with the exit code of an error
-	}
-}
+func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // surviveLostOutput makes the command go on when its output is lost, and report that at once. It is
 // for commands that run a node, which is worth more than a line of output.

@@ -60,6 +60,7 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f.IntVarP(&o.Nodes, "nodes", "n", 4, "how many nodes")
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default: a random one)")
 	f.StringVar(&o.profile, "profile", string(plan.Default), "limits of the nodes' trees: default, strict or chaos")
+	profiles(cmd, "profile")
 	o.chainFlags.register(cmd)
 }
 

@@ -114,6 +114,7 @@ The same seed gives the same plan. What the nodes do under it differs from run t
 	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "seed of the plan (default: the time)")
 	f.Float64Var(&c.Rate, "rate", 300, "transactions per second of the load over all nodes, if they keep up")
 	f.StringVar(&profile, "profile", string(plan.Chaos), "limits of the nodes' trees: default, strict or chaos")
+	profiles(cmd, "profile")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&keep, "keep", false, "keep the homes and the output of the nodes; they are always kept if a rule "+
 		"did not hold")

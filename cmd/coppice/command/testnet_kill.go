@@ -22,6 +22,7 @@ With a path of the tree it kills that child, as 'coppice kill' does. Whatever wa
   coppice testnet kill 2 comet
   coppice testnet kill 0 coppice/node/transactions/storage
   coppice testnet kill 1 --signal STOP && coppice testnet kill 1 --signal CONT`,
+		ValidArgsFunction: a.completeNode(open),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
 				return fmt.Errorf("%d arguments, want INDEX and optionally PATH or comet", len(args))

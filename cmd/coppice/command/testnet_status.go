@@ -3,7 +3,9 @@ package command
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -40,26 +42,20 @@ func (a *app) testnetStatus(open func() (*testnet.Net, error)) *cobra.Command {
 		Use:   "status",
 		Short: "Print where each node of a testnet stands",
 		Long: `Status asks each node where it stands. With --height it fails unless all nodes have reached that
-height; with --wait it gives them time for that.`,
+height. With --wait it waits until the testnet is there and all nodes are ready and at that height,
+and fails if they are not in that time.`,
 		Example: `  coppice testnet status
+  coppice testnet start -n 4 & coppice testnet status --wait 60s
   coppice testnet status --height 10 --wait 30s --json`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := open()
-			if err != nil {
-				return err
+			if wait < 0 {
+				return usageError(cmd, "--wait is %v, want 0 or more", wait)
 			}
 
-			ctx := cmd.Context()
-			late := time.Now().Add(wait)
-			out := a.askTestnet(ctx, n)
-			for out.behind(height) && time.Now().Before(late) {
-				select {
-				case <-ctx.Done():
-					return context.Cause(ctx)
-				case <-time.After(100 * time.Millisecond):
-				}
-				out = a.askTestnet(ctx, n)
+			out, err := a.awaitTestnet(cmd.Context(), open, height, wait)
+			if err != nil {
+				return err
 			}
 
 			if asJSON {
@@ -68,8 +64,12 @@ height; with --wait it gives them time for that.`,
 				err = out.print(cmd)
 			}
 
-			if err == nil && height > 0 && out.behind(height) {
+			switch {
+			case err != nil:
+			case height > 0 && out.behind(height):
 				err = fmt.Errorf("not all nodes are at height %d", height)
+			case wait > 0 && out.behind(0):
+				err = fmt.Errorf("not all nodes are ready after %v (--wait)", wait)
 			}
 
 			return err
@@ -78,9 +78,41 @@ height; with --wait it gives them time for that.`,
 	f := cmd.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.Uint64Var(&height, "height", 0, "height that all nodes must have reached")
-	f.DurationVar(&wait, "wait", 0, "how long to wait for that")
+	f.DurationVar(&wait, "wait", 0, "how long to wait until all nodes are ready, and at --height")
 
 	return cmd
+}
+
+// lookAtTestnet is how often awaitTestnet asks the nodes.
+const lookAtTestnet = 100 * time.Millisecond
+
+// awaitTestnet asks all nodes until they are ready and at the height, for at most wait. It waits
+// for a testnet that is only being made, too.
+func (a *app) awaitTestnet(ctx context.Context, open func() (*testnet.Net, error), height uint64,
+	wait time.Duration) (testnetJSON, error) {
+	late := time.After(wait)
+	again := time.NewTicker(lookAtTestnet)
+	defer again.Stop()
+
+	for {
+		var out testnetJSON
+		n, err := open()
+		if err == nil {
+			out = a.askTestnet(ctx, n)
+		}
+
+		if wait == 0 || err == nil && !out.behind(height) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return out, err
+		}
+
+		select {
+		case <-again.C:
+		case <-late:
+			return out, err
+		case <-ctx.Done():
+			return out, context.Cause(ctx)
+		}
+	}
 }
 
 // askTestnet asks all nodes at the same time.

@@ -104,6 +104,7 @@ Workers, one for each transaction, come and go without a line.`,
 	f.BoolVar(&watch, "watch", false, "go on, and print each change")
 	f.BoolVar(&spec, "spec", false, "print the tree as specified")
 	f.StringVar(&profile, "profile", "", "with --spec: default, strict or chaos (default: that of the home)")
+	profiles(cmd, "profile")
 
 	return cmd
 }

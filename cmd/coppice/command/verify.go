@@ -23,8 +23,11 @@ type verifyJSON struct {
 	TornBytes  int64  `json:"torn_bytes"`
 	Blocks     uint64 `json:"blocks"`
 	Txs        uint64 `json:"txs"`
+	Replayed   bool   `json:"replayed"` // the blocks were executed again
 	Launched   uint64 `json:"launched"`
 	Unfinished uint64 `json:"unfinished"`
+
+	Snapshots int `json:"snapshots"`
 
 	First    uint64 `json:"first"`          // record of the log
 	Base     string `json:"base,omitempty"` // the snapshot that the replay began with
@@ -40,9 +43,11 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check the log and the state of a stopped home, and that replay agrees",
-		Long: `Verify reads every byte of the log, scans the state, and executes every logged block again. The
-results, changes and app hashes must be those in the log, and the state must be what they make.
-Verify changes nothing. Damage exits 5, with what is damaged and where.`,
+		Long: `Verify reads whatever a start, a backup and a restore would read: the files of the home, and every
+byte of the log, of the state, of the snapshots and of CometBFT's databases. It executes every
+logged block again. The results, changes and app hashes must be those in the log, and the state must
+be what they make. Verify changes nothing, and the home may be on a file system that is mounted
+read-only. Damage exits 5, with what is damaged and where.`,
 		Example: `  coppice verify && coppice start
   coppice verify --skip-replay --json`,
 		Args: words(),
@@ -62,8 +67,8 @@ Verify changes nothing. Damage exits 5, with what is damaged and where.`,
 				j := verifyJSON{
 					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash),
 					State:   v.State,
-					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs,
-					Launched: v.Launched, Unfinished: v.Unfinished,
+					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs, Replayed: !o.SkipReplay,
+					Launched: v.Launched, Unfinished: v.Unfinished, Snapshots: v.Snapshots,
 					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(),
 					StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
@@ -91,6 +96,12 @@ Verify changes nothing. Damage exits 5, with what is damaged and where.`,
 				rate = fmt.Sprintf(", in %v (%.0f/s)", v.ReplayTook.Round(100*time.Millisecond), float64(v.Txs)/s)
 			}
 
+			replayed := fmt.Sprintf("replayed   %d blocks, %d transactions%s%s", v.Blocks, v.Txs, from, rate)
+			if o.SkipReplay {
+				replayed = fmt.Sprintf("replay     skipped: %d blocks, %d transactions were not executed again%s", v.Blocks,
+					v.Txs, from)
+			}
+
 			behind := ""
 			if v.State < v.Height {
 				behind = "; the next start applies the rest"
@@ -100,10 +111,10 @@ Verify changes nothing. Damage exits 5, with what is damaged and where.`,
 height     %d, app hash %x
 state      at height %d%s
 log        %d records, %d bytes torn at its end
-replayed   %d blocks, %d transactions%s%s
+%s
 launched   %d transactions, %d without a result yet
 whole
-`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, from, rate,
+`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, replayed,
 				v.Launched, v.Unfinished)
 
 			return err

@@ -38,10 +38,11 @@ const mostFailed = 12
 
 // starts counts the starts of CometBFT. It outlives incarnations of the tree.
 type starts struct {
-	mu     sync.Mutex
-	up     bool   // CometBFT is up in the running process, or was in the last one
-	failed int    // starts in a row that ended before CometBFT was up
-	fatal  string // the first line in which CometBFT or Go's runtime says why the running process dies
+	mu      sync.Mutex
+	up      bool                       // CometBFT is up in the running process, or was in the last one
+	noticed map[child.Notice]time.Time // notices of all processes, without their texts
+	failed  int                        // starts in a row that ended before CometBFT was up
+	fatal   string                     // the first line in which CometBFT or Go's runtime says why the running process dies
 }
 
 func (s *starts) begin() {
@@ -62,6 +63,23 @@ func (s *starts) died(line string) {
 	if s.fatal == "" {
 		s.fatal = line
 	}
+}
+
+// news reports whether a notice was not given a short while ago, by this or an earlier process.
+func (s *starts) news(n child.Notice, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	n.Text = ""
+	if at, ok := s.noticed[n]; ok && now.Sub(at) < child.NoticeAgain {
+		return false
+	}
+	if s.noticed == nil {
+		s.noticed = make(map[child.Notice]time.Time)
+	}
+	s.noticed[n] = now
+
+	return true
 }
 
 // pause returns how long the next start waits because of the failed ones.
@@ -160,6 +178,10 @@ func (t *tree) stdout(line []byte) {
 
 // notice logs what the process has found out. A double sign is an alarm.
 func (t *tree) notice(n child.Notice) {
+	if !t.starts.news(n, time.Now()) {
+		return // another process of this home has said the same
+	}
+
 	level := zap.WarnLevel
 	if n.Topic == child.DoubleSign || n.Topic == child.PeerGenesis {
 		level = zap.ErrorLevel

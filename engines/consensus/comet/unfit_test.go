@@ -94,7 +94,10 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 		{"a manifest is cut", cut("state.db/MANIFEST*"), "manifest corrupted"},
 		{"state.db is gone", func(t *testing.T, home string, _ *fakeCore) {
 			require.NoError(t, os.RemoveAll(filepath.Join(home, "data", "state.db")))
-		}, "panic: StoreBlockHeight"},
+		}, "state.db, and the state is at height"},
+		{"state.db has no CURRENT", func(t *testing.T, home string, _ *fakeCore) {
+			require.NoError(t, os.Remove(filepath.Join(home, "data", "state.db", "CURRENT")))
+		}, "state.db: its file CURRENT"},
 		{"our app hash is another", func(_ *testing.T, _ string, c *fakeCore) {
 			c.state.AppHash = make([]byte, 32)
 		}, "panic: state.AppHash does not match"},
@@ -109,10 +112,10 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 			own.state = c.state
 			k.damage(t, broken, own)
 			err := serve(t, broken, own)
-			require.ErrorIs(t, err, comethome.ErrChainDamage)
+			require.Equal(t, consensus.Damage, comethome.Class(err))
 			require.ErrorIs(t, err, consensus.ErrFinal)
 			require.ErrorContains(t, err, k.says)
-			require.ErrorContains(t, err, "put comet and data back from one backup")
+			require.ErrorContains(t, err, "from one backup")
 			require.NotContains(t, err.Error(), "\n")
 		})
 	}

@@ -258,7 +258,11 @@ func (d Dir) Verify(ctx context.Context, id string, progress func(done, total ui
 
 func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress func(done, total uint64)) error {
 	damaged := func(format string, args ...any) error {
-		return fmt.Errorf("%w: %s: %w", ErrDamaged, dir, fmt.Errorf(format, args...))
+		err := fmt.Errorf(format, args...)
+		if storage.OfSystem(err) {
+			return fmt.Errorf("snapshot %s: %w", dir, err)
+		}
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, dir, err)
 	}
 
 	for _, want := range m.Files {

@@ -127,7 +127,7 @@ func isTable(name string) bool {
 // the new state takes that place; otherwise the new state is removed. Recover does nothing if there
 // was no installation.
 func Recover(fs vfs.FS, state string) error {
-	if err := fs.RemoveAll(state + newSuffix + ".tmp"); err != nil {
+	if err := removeIfThere(fs, state+newSuffix+".tmp"); err != nil {
 		return err
 	}
 	there, err := exists(fs, state)
@@ -135,7 +135,7 @@ func Recover(fs vfs.FS, state string) error {
 		return err
 	}
 	if there {
-		return fs.RemoveAll(state + newSuffix)
+		return removeIfThere(fs, state+newSuffix)
 	}
 
 	for _, instead := range []string{state + newSuffix, state + oldSuffix} {
@@ -148,6 +148,15 @@ func Recover(fs vfs.FS, state string) error {
 	}
 
 	return nil
+}
+
+// removeIfThere removes a directory. If there is none, it does nothing, not even on a file system
+// that is mounted read-only.
+func removeIfThere(fs vfs.FS, dir string) error {
+	if there, err := exists(fs, dir); err != nil || !there {
+		return err
+	}
+	return fs.RemoveAll(dir)
 }
 
 // Aside reports whether an old state was kept beside an installed one.

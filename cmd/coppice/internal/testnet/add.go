@@ -66,12 +66,12 @@ func (r *running) add(o AddOptions) (err error) {
 	}
 
 	next := *r.Net
-	next.Nodes++
+	next.Nodes, next.Added = next.Nodes+1, next.Added+1
 	if err := next.write(); err != nil {
 		return err
 	}
 
-	r.Nodes++
+	r.Nodes, r.Added = next.Nodes, next.Added
 	r.links = append(r.links, links...)
 
 	for _, c := range append(linkChildren(links), r.nodeChild(i)) {

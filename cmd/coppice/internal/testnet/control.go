@@ -25,6 +25,7 @@ import (
 
 // request is what the control socket receives. One of its fields is set.
 type request struct {
+	Ask       bool          `json:"ask,omitempty"` // whether the testnet runs
 	Stop      bool          `json:"stop,omitempty"`
 	Partition *[][]int      `json:"partition,omitempty"`
 	Signal    *signalOfNode `json:"signal,omitempty"`
@@ -137,6 +138,9 @@ func (r *running) do(q request) error {
 	defer r.changing.Unlock()
 
 	switch {
+	case q.Ask:
+		return nil
+
 	case q.Stop:
 		go r.sup.Stop(context.Background()) // it ends this server too
 		return nil
@@ -201,6 +205,9 @@ func (n *Net) Stop(ctx context.Context) error {
 		}
 	}
 }
+
+// Running returns an error unless the testnet runs.
+func (n *Net) Running(ctx context.Context) error { return n.ask(ctx, request{Ask: true}) }
 
 // Partition cuts the links between the given groups of nodes of a running testnet. Without groups,
 // it opens all links again.

@@ -1,7 +1,6 @@
 package testnet
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -13,8 +12,12 @@ import (
 const firstPort, lastPort = 10240, 32767
 
 // freePorts returns n loopback addresses on which no process listens.
-func freePorts(n int) ([]string, error) {
-	var found []string
+func freePorts(n int) ([]string, error) { return claimPorts(make([]string, n)) }
+
+// claimPorts returns loopback addresses on which no process listens, as many as there are wanted
+// ones. Each is the wanted one if that is free, and otherwise another. An empty one may be any.
+func claimPorts(wanted []string) ([]string, error) {
+	found := make([]string, len(wanted))
 	var held []net.Listener
 	defer func() {
 		for _, l := range held {
@@ -22,22 +25,29 @@ func freePorts(n int) ([]string, error) {
 		}
 	}()
 
-	var refused error
-
-	for range 100 * n {
-		if len(found) == n {
-			return found, nil
-		}
-
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort+1)))
-		if err != nil {
-			refused = err
+	for i, addr := range wanted {
+		if addr == "" {
 			continue
 		}
-
-		held, found = append(held, l), append(found, l.Addr().String())
+		if l, err := net.Listen("tcp", addr); err == nil {
+			held, found[i] = append(held, l), addr
+		}
 	}
 
-	return nil, errors.Join(fmt.Errorf("%d of %d ports are free from %d to %d", len(found), n, firstPort, lastPort),
-		refused)
+	for i := range found {
+		var err error
+		for try := 0; found[i] == "" && try < 100; try++ {
+			var l net.Listener
+			l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort+1)))
+			if err == nil {
+				held, found[i] = append(held, l), l.Addr().String()
+			}
+		}
+
+		if found[i] == "" {
+			return nil, fmt.Errorf("%d of %d ports are free from %d to %d: %w", i, len(wanted), firstPort, lastPort, err)
+		}
+	}
+
+	return found, nil
 }

@@ -33,3 +33,23 @@ func TestPortsAreNotThoseThatTheSystemDeals(t *testing.T) {
 
 	require.Greater(t, len(seen), 200, "two testnets that start at once rarely meet")
 }
+
+// A testnet that is started again keeps its addresses, which nodes of other homes may have in their
+// configuration, unless somebody else has taken one.
+func TestPortsStayTheSame(t *testing.T) {
+	had, err := freePorts(4)
+	require.NoError(t, err)
+	again, err := claimPorts(had)
+	require.NoError(t, err)
+	require.Equal(t, had, again)
+
+	l, err := net.Listen("tcp", had[1])
+	require.NoError(t, err)
+	defer l.Close()
+	again, err = claimPorts([]string{had[0], had[1], had[2], had[2], ""})
+	require.NoError(t, err)
+	require.Equal(t, []string{had[0], had[2]}, []string{again[0], again[2]})
+	require.NotContains(t, []string{had[1], had[2], ""}, again[1])
+	require.NotContains(t, []string{had[2], ""}, again[3])
+	require.NotEmpty(t, again[4])
+}

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,15 +75,14 @@ type running struct {
 	mu sync.Mutex // guards Out
 }
 
-// wire gives the nodes their addresses. Each pair has a link in each direction, so that a node that
+// wire gives the nodes their addresses, which are those of the previous run if they are free. Each
+// pair has a link in each direction, so that a node that
 // comes back need not wait to be dialled.
 func (r *running) wire() error {
-	ports, err := freePorts(2 * r.Nodes)
+	p2p, rpc, err := r.addresses()
 	if err != nil {
 		return err
 	}
-
-	p2p, rpc := ports[:r.Nodes], ports[r.Nodes:]
 
 	ids := make([]string, r.Nodes)
 	for i := range ids {
@@ -111,9 +112,47 @@ func (r *running) wire() error {
 			comethome.Network{P2P: p2p[i], RPC: rpc[i], Peers: peers}); err != nil {
 			return err
 		}
+		if err := comethome.MoveStateSync(comethome.Dir(r.Home(i)), others(rpc, i)); err != nil {
+			return err
+		}
 	}
 
 	return nil
+}
+
+// addresses returns the addresses at which the CometBFT of each node listens.
+func (r *running) addresses() (p2p, rpc []string, err error) {
+	had := make([]string, 2*r.Nodes)
+	for i := range r.Nodes {
+		p, q, err := comethome.Addresses(comethome.Dir(r.Home(i)))
+		if err != nil {
+			return nil, nil, err
+		}
+		had[i], had[r.Nodes+i] = p, q
+	}
+
+	for i, addr := range had { // each new home has CometBFT's default addresses
+		if strings.HasSuffix(addr, ":26656") || strings.HasSuffix(addr, ":26657") {
+			had[i] = ""
+		}
+	}
+
+	ports, err := claimPorts(had)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	return ports[:r.Nodes], ports[r.Nodes:], nil
+}
+
+// others returns the elements of list except the one at i. It returns two at least: a node that
+// begins with a snapshot has to trust two, even if there is only one.
+func others(list []string, i int) []string {
+	rest := slices.Delete(slices.Clone(list), i, i+1)
+	if len(rest) == 1 {
+		rest = append(rest, rest[0])
+	}
+	return rest
 }
 
 func (r *running) closeLinks() {

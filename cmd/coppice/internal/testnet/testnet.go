@@ -40,6 +40,7 @@ type Net struct {
 	Dir     string `json:"-"`
 	ChainID string `json:"chain_id"`
 	Nodes   int    `json:"nodes"`
+	Added   int    `json:"added,omitempty"` // of Nodes, those that Add made
 }
 
 const fileName = "testnet.json"

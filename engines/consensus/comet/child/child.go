@@ -73,13 +73,13 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("%w: node key: %w", comethome.ErrHome, err)
 	}
-	signer, own, err := signerOf(c)
+	facts := &peerFacts{notices: &notices{out: os.Stdout}, own: key.ID(), dupIP: c.P2P.AllowDuplicateIP}
+	log := newPeerLog(filtered, facts)
+	signer, own, err := signerOf(ctx, c, key, facts, log)
 	if err != nil {
 		return err
 	}
 
-	facts := &peerFacts{notices: &notices{out: os.Stdout}, own: key.ID(), dupIP: c.P2P.AllowDuplicateIP}
-	log := newPeerLog(filtered, facts)
 	hellos := newGreeter(facts, c.GenesisFile())
 	if err := comethome.ClearUnmade(c.DBDir()); err != nil {
 		return err

@@ -36,8 +36,8 @@ type Notice struct {
 // noticePrefix begins a line on stdout that is a Notice.
 const noticePrefix = "notice: "
 
-// noticeAgain is how long the same notice is not repeated.
-const noticeAgain = time.Hour
+// NoticeAgain is how long the same notice is not repeated.
+const NoticeAgain = time.Hour
 
 // ParseNotice returns the Notice in a line of the process's stdout.
 func ParseNotice(line []byte) (n Notice, ok bool) {
@@ -62,7 +62,7 @@ func (n *notices) tell(topic Topic, about, format string, args ...any) bool {
 	defer n.mu.Unlock()
 
 	key, now := Notice{Topic: topic, About: about}, time.Now()
-	if at, ok := n.told[key]; ok && now.Sub(at) < noticeAgain {
+	if at, ok := n.told[key]; ok && now.Sub(at) < NoticeAgain {
 		return false
 	}
 
@@ -84,5 +84,5 @@ func (n *notices) has(topic Topic, about string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	at, ok := n.told[Notice{Topic: topic, About: about}]
-	return ok && time.Since(at) < noticeAgain
+	return ok && time.Since(at) < NoticeAgain
 }

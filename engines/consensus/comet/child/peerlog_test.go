@@ -45,7 +45,7 @@ func TestADuplicateNodeIDIsToldOnce(t *testing.T) {
 		require.Len(t, said.notices, 1)
 		require.Equal(t, Notice{DuplicateID, string(id), said.notices[0].Text}, said.notices[0])
 
-		<-time.After(noticeAgain)
+		<-time.After(NoticeAgain)
 		for range often {
 			log.Info("Ignoring inbound connection: error while adding peer", "err", twice, "id", id)
 		}

@@ -63,12 +63,20 @@ func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error)
 // Carry writes the genesis of a CometBFT home whose chain has not begun. It is theirs, completed
 // from ours, and carries ours in its app_state, so that a node with other limits belongs to another
 // chain.
-func Carry(home string, ours chain.Genesis, theirs Genesis) (err error) {
+func Carry(home string, ours chain.Genesis, theirs Genesis) error {
+	whole, err := carrying(ours, theirs)
+	if err != nil {
+		return err
+	}
+	return WriteGenesis(home, whole)
+}
+
+// carrying returns theirs, completed from ours and carrying it.
+func carrying(ours chain.Genesis, theirs Genesis) (_ Genesis, err error) {
 	theirs.ChainID, theirs.Time = ours.ChainID, ours.GenesisTime
 	theirs.InitialHeight, theirs.MaxBlockBytes = ours.InitialHeight, ours.Limits.MaxBlockBytes
 
-	if theirs.AppState, err = ours.AppState(); err != nil {
-		return err
-	}
-	return WriteGenesis(home, theirs)
+	theirs.AppState, err = ours.AppState()
+
+	return theirs, err
 }

@@ -10,6 +10,7 @@ import (
 
 	cfg "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
@@ -93,6 +94,9 @@ func identityOf(c *cfg.Config) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrHome, err)
 	}
+	if c.PrivValidatorListenAddr != "" { // the remote signer has the key, and this home may have an old one
+		return Identity{NodeID: string(key.ID()), Validator: Validator{Name: c.Moniker}}, nil
+	}
 	data, err := os.ReadFile(c.PrivValidatorKeyFile())
 	if err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrHome, err)
@@ -162,6 +166,23 @@ const blockOverhead = 2 << 20
 // WriteGenesis writes the genesis of a home, whole or not at all. It replaces an existing one. A
 // home whose chain has begun does not read it again.
 func WriteGenesis(home string, g Genesis) error {
+	doc, err := genesisDoc(g)
+	if err != nil {
+		return err
+	}
+	return saveGenesis(home, doc)
+}
+
+// documentOf returns a genesis in the form of CometBFT's file.
+func documentOf(g Genesis) ([]byte, error) {
+	doc, err := genesisDoc(g)
+	if err != nil {
+		return nil, err
+	}
+	return cmtjson.Marshal(doc)
+}
+
+func genesisDoc(g Genesis) (*types.GenesisDoc, error) {
 	doc := types.GenesisDoc{
 		ChainID: g.ChainID, GenesisTime: g.Time, InitialHeight: int64(max(g.InitialHeight, 1)),
 		ConsensusParams: types.DefaultConsensusParams(), AppState: g.AppState,
@@ -181,10 +202,10 @@ func WriteGenesis(home string, g Genesis) error {
 	}
 
 	if err := doc.ValidateAndComplete(); err != nil {
-		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
+		return nil, fmt.Errorf("%w: genesis: %w", ErrHome, err)
 	}
 
-	return saveGenesis(home, &doc)
+	return &doc, nil
 }
 
 func saveGenesis(home string, doc *types.GenesisDoc) error {
@@ -253,7 +274,7 @@ func Class(err error) consensus.Class {
 	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning),
 		errors.Is(err, ErrSigningOld), errors.Is(err, ErrSigningAhead):
 		return consensus.Damage
-	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis), errors.Is(err, ErrGenesisEdited):
+	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis), errors.Is(err, ErrGenesisEdited), errors.Is(err, ErrNetwork):
 		return consensus.Config
 	}
 	return consensus.None

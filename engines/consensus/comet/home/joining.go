@@ -52,6 +52,22 @@ func SetStateSync(home string, s StateSync) error {
 	return writeConfig(home, c)
 }
 
+// MoveStateSync gives a home that SetStateSync has set the present addresses of the nodes that it
+// trusts. It leaves any other home as it is.
+func MoveStateSync(home string, rpc []string) error {
+	c, err := LoadConfig(home)
+	if err != nil || !c.StateSync.Enable {
+		return err
+	}
+
+	c.StateSync.RPCServers = rpc
+	if err := c.StateSync.ValidateBasic(); err != nil {
+		return fmt.Errorf("%w: statesync: %w", ErrHome, err)
+	}
+
+	return writeConfig(home, c)
+}
+
 // OldestBlock asks a running CometBFT, at host:port or a URL, for its oldest block. A node whose
 // owner trusts that CometBFT may use the block as its first trusted one.
 func OldestBlock(ctx context.Context, address string) (height int64, hash string, err error) {

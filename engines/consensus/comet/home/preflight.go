@@ -41,6 +41,9 @@ func Preflight(c *cfg.Config) error {
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)
 	}
+	if c.PrivValidatorListenAddr != "" {
+		return nil
+	}
 	return checkSigning(c)
 }
 
@@ -67,6 +70,10 @@ func settings(c *cfg.Config) error {
 		return err
 	}
 
+	if a := c.PrivValidatorListenAddr; a != "" && !hasScheme(a, "tcp", "unix", "noise") {
+		return fmt.Errorf("priv_validator_laddr = %q, want tcp://host:port, unix://path or noise://peer@host:port", a)
+	}
+
 	for _, l := range []struct{ name, list string }{{"persistent_peers", c.P2P.PersistentPeers},
 		{"seeds", c.P2P.Seeds}} {
 		for peer := range Listed(l.list) {
@@ -83,6 +90,16 @@ func settings(c *cfg.Config) error {
 	}
 
 	return nil
+}
+
+// hasScheme reports whether an address begins with one of the schemes.
+func hasScheme(addr string, schemes ...string) bool {
+	for _, s := range schemes {
+		if rest, ok := strings.CutPrefix(addr, s+"://"); ok && rest != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // Listed returns the elements of a list as CometBFT reads them.
@@ -215,6 +232,14 @@ func checkKeys(c *cfg.Config) error {
 		return fmt.Errorf("node key: %w", withPath(c.NodeKeyFile(), err))
 	}
 
+	if c.PrivValidatorListenAddr != "" {
+		return nil // the remote signer has the validator's key
+	}
+
+	return checkValidatorKey(c)
+}
+
+func checkValidatorKey(c *cfg.Config) error {
 	var own privval.FilePVKey
 	data, err := os.ReadFile(c.PrivValidatorKeyFile())
 	if err == nil {

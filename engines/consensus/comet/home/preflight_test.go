@@ -115,7 +115,9 @@ func TestAMovedDatabaseDirectoryIsLookedInto(t *testing.T) {
 	conf, err := LoadConfig(home)
 	require.NoError(t, err)
 	require.ErrorIs(t, CheckChainData(conf, 1), ErrChainData)
-	require.NoError(t, os.MkdirAll(filepath.Join(home, "elsewhere", "blockstore.db"), 0o700))
+	makeDatabase(t, conf, blockDatabase)
+	require.ErrorIs(t, CheckChainData(conf, 1), ErrChainData, "the blocks alone are not enough")
+	makeDatabase(t, conf, stateDatabase)
 	require.NoError(t, CheckChainData(conf, 1))
 }
 

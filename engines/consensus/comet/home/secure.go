@@ -129,6 +129,9 @@ func Exposures(c *cfg.Config) (out []string) {
 	add(len(c.RPC.CORSAllowedOrigins) > 0,
 		"rpc.cors_allowed_origins = %q: pages from these origins may use the RPC through a browser",
 		c.RPC.CORSAllowedOrigins)
+	add(strings.HasPrefix(c.PrivValidatorListenAddr, "tcp://") && isPublic(c.PrivValidatorListenAddr),
+		"priv_validator_laddr = %q: CometBFT takes whoever connects first for the remote signer",
+		c.PrivValidatorListenAddr)
 	add(c.RPC.GRPCListenAddress != "", "rpc.grpc_laddr = %q", c.RPC.GRPCListenAddress)
 	add(isPublic(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: anyone who can reach it may read the memory",
 		c.RPC.PprofListenAddress)

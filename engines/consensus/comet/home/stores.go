@@ -74,8 +74,8 @@ func CheckChainData(c *cfg.Config, height uint64) error {
 		if gone, err := missing(dir); err != nil {
 			return err
 		} else if gone {
-			return fmt.Errorf("%w: there is nothing in %s, and the state is at height %d: restore it from a backup, or "+
-				"make a new home and join by block sync", ErrChainData, dir, height)
+			return fmt.Errorf("%w: there is nothing in %s, and the state is at height %d: %s", ErrChainData, dir,
+				height, Cure)
 		}
 	}
 

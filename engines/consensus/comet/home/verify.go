@@ -40,8 +40,10 @@ func Verify(ctx context.Context, home string, s chain.State) error {
 		return fmt.Errorf("%w: %s is of chain %q, the home's log of %q", ErrGenesis, GenesisPath(home), g.ChainID,
 			s.ChainID)
 	}
-	if err := CheckChainData(c, s.Height); err != nil {
-		return err
+	if !c.StateSync.Enable { // otherwise a start may fetch the state again
+		if err := CheckChainData(c, s.Height); err != nil {
+			return err
+		}
 	}
 
 	dirs, err := databases(c)
@@ -153,8 +155,10 @@ func verifyChain(c *cfg.Config, s chain.State) (err error) {
 	bad := func(format string, args ...any) error { return damaged(c.DBDir(), fmt.Errorf(format, args...)) }
 
 	switch {
-	case top == 0 && (state == 0 || state == app): // nothing yet, or only a state from a snapshot
+	case top == 0 && state == app: // nothing yet, or only a state from a snapshot
 		return nil
+	case top == 0 && state == 0 && c.StateSync.Enable:
+		return nil // a state sync was cut short, and is done again
 	case app > top:
 		return bad("its blocks end at height %d, the home's own data is at %d", top, app)
 	case app < base-1:
@@ -185,8 +189,8 @@ func began(dirs ...string) (bool, error) {
 	return false, nil
 }
 
-// sameGenesisDoc returns an error if CometBFT's genesis file differs from the genesis that its chain
-// began with, which its database has.
+// sameGenesisDoc returns an error if CometBFT's genesis file differs from the genesis that its
+// chain began with, which its database has.
 func sameGenesisDoc(c *cfg.Config, stateDB dbm.DB) error {
 	kept, err := stateDB.Get([]byte("genesisDoc"))
 	if err != nil || kept == nil {

@@ -824,6 +824,86 @@ func (x *SpecResponse) GetText() string {
 	return ""
 }
 
+type StopRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopRequest) Reset() {
+	*x = StopRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopRequest) ProtoMessage() {}
+
+func (x *StopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
+func (*StopRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+type StopResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           int64                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"` // of the process that stops
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopResponse) Reset() {
+	*x = StopResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopResponse) ProtoMessage() {}
+
+func (x *StopResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
+func (*StopResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StopResponse) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
 type KillRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // a last element "*" selects any living child there
@@ -835,7 +915,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[7]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +927,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[7]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +940,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *KillRequest) GetPath() string {
@@ -896,7 +976,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[8]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +988,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[8]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1001,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *KillResponse) GetPath() string {
@@ -960,7 +1040,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[9]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1052,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[9]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1065,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 type HealthResponse struct {
@@ -999,7 +1079,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[10]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1091,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[10]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1104,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HealthResponse) GetReady() bool {
@@ -1056,7 +1136,7 @@ type HostStatusRequest struct {
 
 func (x *HostStatusRequest) Reset() {
 	*x = HostStatusRequest{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[11]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1148,7 @@ func (x *HostStatusRequest) String() string {
 func (*HostStatusRequest) ProtoMessage() {}
 
 func (x *HostStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[11]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1161,7 @@ func (x *HostStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatusRequest.ProtoReflect.Descriptor instead.
 func (*HostStatusRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 type HostStatusResponse struct {
@@ -1099,7 +1179,7 @@ type HostStatusResponse struct {
 
 func (x *HostStatusResponse) Reset() {
 	*x = HostStatusResponse{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[12]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1191,7 @@ func (x *HostStatusResponse) String() string {
 func (*HostStatusResponse) ProtoMessage() {}
 
 func (x *HostStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[12]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1204,7 @@ func (x *HostStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatusResponse.ProtoReflect.Descriptor instead.
 func (*HostStatusResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HostStatusResponse) GetUp() bool {
@@ -1199,7 +1279,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[13]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1291,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[13]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1304,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EventsRequest) GetAfter() uint64 {
@@ -1290,7 +1370,7 @@ type EventsResponse struct {
 
 func (x *EventsResponse) Reset() {
 	*x = EventsResponse{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[14]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1382,7 @@ func (x *EventsResponse) String() string {
 func (*EventsResponse) ProtoMessage() {}
 
 func (x *EventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[14]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1395,7 @@ func (x *EventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
 func (*EventsResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EventsResponse) GetCursor() uint64 {
@@ -1414,7 +1494,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1506,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1519,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LogRecord) GetKind() string {
@@ -1476,7 +1556,7 @@ type TreeEvent struct {
 
 func (x *TreeEvent) Reset() {
 	*x = TreeEvent{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1568,7 @@ func (x *TreeEvent) String() string {
 func (*TreeEvent) ProtoMessage() {}
 
 func (x *TreeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1581,7 @@ func (x *TreeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeEvent.ProtoReflect.Descriptor instead.
 func (*TreeEvent) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TreeEvent) GetSeq() uint64 {
@@ -1592,7 +1672,7 @@ type Dropped struct {
 
 func (x *Dropped) Reset() {
 	*x = Dropped{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1684,7 @@ func (x *Dropped) String() string {
 func (*Dropped) ProtoMessage() {}
 
 func (x *Dropped) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1697,7 @@ func (x *Dropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dropped.ProtoReflect.Descriptor instead.
 func (*Dropped) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Dropped) GetCount() uint64 {
@@ -1665,7 +1745,10 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\fSpecResponse\x12)\n" +
 	"\x04root\x18\x01 \x01(\v2\x15.coppice.api.v1.ChildR\x04root\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\x88\x01\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\r\n" +
+	"\vStopRequest\" \n" +
+	"\fStopResponse\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x03R\x03pid\"\x88\x01\n" +
 	"\vKillRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12%\n" +
 	"\x03how\x18\x02 \x01(\x0e2\x13.coppice.api.v1.HowR\x03how\x12>\n" +
@@ -1759,11 +1842,12 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\x16EXIT_CLASS_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11EXIT_CLASS_NORMAL\x10\x01\x12\x17\n" +
 	"\x13EXIT_CLASS_SHUTDOWN\x10\x02\x12\x17\n" +
-	"\x13EXIT_CLASS_ABNORMAL\x10\x032\xd9\x03\n" +
+	"\x13EXIT_CLASS_ABNORMAL\x10\x032\x9c\x04\n" +
 	"\fAdminService\x12F\n" +
 	"\x04Tree\x12\x1b.coppice.api.v1.TreeRequest\x1a\x1c.coppice.api.v1.TreeResponse\"\x03\x90\x02\x01\x12F\n" +
 	"\x04Spec\x12\x1b.coppice.api.v1.SpecRequest\x1a\x1c.coppice.api.v1.SpecResponse\"\x03\x90\x02\x01\x12A\n" +
-	"\x04Kill\x12\x1b.coppice.api.v1.KillRequest\x1a\x1c.coppice.api.v1.KillResponse\x12L\n" +
+	"\x04Kill\x12\x1b.coppice.api.v1.KillRequest\x1a\x1c.coppice.api.v1.KillResponse\x12A\n" +
+	"\x04Stop\x12\x1b.coppice.api.v1.StopRequest\x1a\x1c.coppice.api.v1.StopResponse\x12L\n" +
 	"\x06Health\x12\x1d.coppice.api.v1.HealthRequest\x1a\x1e.coppice.api.v1.HealthResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\n" +
 	"HostStatus\x12!.coppice.api.v1.HostStatusRequest\x1a\".coppice.api.v1.HostStatusResponse\"\x03\x90\x02\x01\x12N\n" +
@@ -1782,7 +1866,7 @@ func file_coppice_api_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_api_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_coppice_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_coppice_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_coppice_api_v1_admin_proto_goTypes = []any{
 	(ChildType)(0),                // 0: coppice.api.v1.ChildType
 	(ChildState)(0),               // 1: coppice.api.v1.ChildState
@@ -1797,20 +1881,22 @@ var file_coppice_api_v1_admin_proto_goTypes = []any{
 	(*TreeResponse)(nil),          // 10: coppice.api.v1.TreeResponse
 	(*SpecRequest)(nil),           // 11: coppice.api.v1.SpecRequest
 	(*SpecResponse)(nil),          // 12: coppice.api.v1.SpecResponse
-	(*KillRequest)(nil),           // 13: coppice.api.v1.KillRequest
-	(*KillResponse)(nil),          // 14: coppice.api.v1.KillResponse
-	(*HealthRequest)(nil),         // 15: coppice.api.v1.HealthRequest
-	(*HealthResponse)(nil),        // 16: coppice.api.v1.HealthResponse
-	(*HostStatusRequest)(nil),     // 17: coppice.api.v1.HostStatusRequest
-	(*HostStatusResponse)(nil),    // 18: coppice.api.v1.HostStatusResponse
-	(*EventsRequest)(nil),         // 19: coppice.api.v1.EventsRequest
-	(*EventsResponse)(nil),        // 20: coppice.api.v1.EventsResponse
-	(*LogRecord)(nil),             // 21: coppice.api.v1.LogRecord
-	(*TreeEvent)(nil),             // 22: coppice.api.v1.TreeEvent
-	(*Dropped)(nil),               // 23: coppice.api.v1.Dropped
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(*Readiness)(nil),             // 26: coppice.api.v1.Readiness
+	(*StopRequest)(nil),           // 13: coppice.api.v1.StopRequest
+	(*StopResponse)(nil),          // 14: coppice.api.v1.StopResponse
+	(*KillRequest)(nil),           // 15: coppice.api.v1.KillRequest
+	(*KillResponse)(nil),          // 16: coppice.api.v1.KillResponse
+	(*HealthRequest)(nil),         // 17: coppice.api.v1.HealthRequest
+	(*HealthResponse)(nil),        // 18: coppice.api.v1.HealthResponse
+	(*HostStatusRequest)(nil),     // 19: coppice.api.v1.HostStatusRequest
+	(*HostStatusResponse)(nil),    // 20: coppice.api.v1.HostStatusResponse
+	(*EventsRequest)(nil),         // 21: coppice.api.v1.EventsRequest
+	(*EventsResponse)(nil),        // 22: coppice.api.v1.EventsResponse
+	(*LogRecord)(nil),             // 23: coppice.api.v1.LogRecord
+	(*TreeEvent)(nil),             // 24: coppice.api.v1.TreeEvent
+	(*Dropped)(nil),               // 25: coppice.api.v1.Dropped
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*Readiness)(nil),             // 28: coppice.api.v1.Readiness
 }
 var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: coppice.api.v1.Child.type:type_name -> coppice.api.v1.ChildType
@@ -1819,38 +1905,40 @@ var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	6,  // 3: coppice.api.v1.Child.children:type_name -> coppice.api.v1.Child
 	2,  // 4: coppice.api.v1.ChildSpec.restart:type_name -> coppice.api.v1.Restart
 	3,  // 5: coppice.api.v1.ChildSpec.strategy:type_name -> coppice.api.v1.Strategy
-	24, // 6: coppice.api.v1.ChildSpec.period:type_name -> google.protobuf.Duration
+	26, // 6: coppice.api.v1.ChildSpec.period:type_name -> google.protobuf.Duration
 	1,  // 7: coppice.api.v1.Live.state:type_name -> coppice.api.v1.ChildState
-	25, // 8: coppice.api.v1.Live.started:type_name -> google.protobuf.Timestamp
+	27, // 8: coppice.api.v1.Live.started:type_name -> google.protobuf.Timestamp
 	6,  // 9: coppice.api.v1.TreeResponse.root:type_name -> coppice.api.v1.Child
 	6,  // 10: coppice.api.v1.SpecResponse.root:type_name -> coppice.api.v1.Child
 	4,  // 11: coppice.api.v1.KillRequest.how:type_name -> coppice.api.v1.How
-	24, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
+	26, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
 	4,  // 13: coppice.api.v1.KillResponse.how:type_name -> coppice.api.v1.How
 	0,  // 14: coppice.api.v1.KillResponse.type:type_name -> coppice.api.v1.ChildType
-	26, // 15: coppice.api.v1.HealthResponse.readiness:type_name -> coppice.api.v1.Readiness
-	25, // 16: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
-	21, // 17: coppice.api.v1.EventsResponse.record:type_name -> coppice.api.v1.LogRecord
-	22, // 18: coppice.api.v1.EventsResponse.tree:type_name -> coppice.api.v1.TreeEvent
-	23, // 19: coppice.api.v1.EventsResponse.dropped:type_name -> coppice.api.v1.Dropped
-	26, // 20: coppice.api.v1.EventsResponse.readiness:type_name -> coppice.api.v1.Readiness
-	25, // 21: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
+	28, // 15: coppice.api.v1.HealthResponse.readiness:type_name -> coppice.api.v1.Readiness
+	27, // 16: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
+	23, // 17: coppice.api.v1.EventsResponse.record:type_name -> coppice.api.v1.LogRecord
+	24, // 18: coppice.api.v1.EventsResponse.tree:type_name -> coppice.api.v1.TreeEvent
+	25, // 19: coppice.api.v1.EventsResponse.dropped:type_name -> coppice.api.v1.Dropped
+	28, // 20: coppice.api.v1.EventsResponse.readiness:type_name -> coppice.api.v1.Readiness
+	27, // 21: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
 	5,  // 22: coppice.api.v1.TreeEvent.class:type_name -> coppice.api.v1.ExitClass
-	24, // 23: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
+	26, // 23: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
 	9,  // 24: coppice.api.v1.AdminService.Tree:input_type -> coppice.api.v1.TreeRequest
 	11, // 25: coppice.api.v1.AdminService.Spec:input_type -> coppice.api.v1.SpecRequest
-	13, // 26: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
-	15, // 27: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
-	17, // 28: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
-	19, // 29: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
-	10, // 30: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
-	12, // 31: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
-	14, // 32: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
-	16, // 33: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
-	18, // 34: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
-	20, // 35: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
+	15, // 26: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
+	13, // 27: coppice.api.v1.AdminService.Stop:input_type -> coppice.api.v1.StopRequest
+	17, // 28: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
+	19, // 29: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
+	21, // 30: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
+	10, // 31: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
+	12, // 32: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
+	16, // 33: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
+	14, // 34: coppice.api.v1.AdminService.Stop:output_type -> coppice.api.v1.StopResponse
+	18, // 35: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
+	20, // 36: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
+	22, // 37: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
 	24, // [24:24] is the sub-list for extension type_name
 	24, // [24:24] is the sub-list for extension extendee
 	0,  // [0:24] is the sub-list for field type_name
@@ -1862,7 +1950,7 @@ func file_coppice_api_v1_admin_proto_init() {
 		return
 	}
 	file_coppice_api_v1_readiness_proto_init()
-	file_coppice_api_v1_admin_proto_msgTypes[14].OneofWrappers = []any{
+	file_coppice_api_v1_admin_proto_msgTypes[16].OneofWrappers = []any{
 		(*EventsResponse_Record)(nil),
 		(*EventsResponse_Tree)(nil),
 		(*EventsResponse_Dropped)(nil),
@@ -1874,7 +1962,7 @@ func file_coppice_api_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_admin_proto_rawDesc), len(file_coppice_api_v1_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -244,6 +244,110 @@ func (x *CreateSnapshotResponse) GetFresh() bool {
 	return false
 }
 
+type OfferSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferSnapshotRequest) Reset() {
+	*x = OfferSnapshotRequest{}
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferSnapshotRequest) ProtoMessage() {}
+
+func (x *OfferSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*OfferSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{3}
+}
+
+type OfferSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Height        uint64                 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
+	Keys          uint64                 `protobuf:"varint,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Chunks        uint32                 `protobuf:"varint,4,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferSnapshotResponse) Reset() {
+	*x = OfferSnapshotResponse{}
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferSnapshotResponse) ProtoMessage() {}
+
+func (x *OfferSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*OfferSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OfferSnapshotResponse) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *OfferSnapshotResponse) GetKeys() uint64 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *OfferSnapshotResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *OfferSnapshotResponse) GetChunks() uint32 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
 type ListSnapshotsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -252,7 +356,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[3]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +368,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[3]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +381,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{3}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 type ListSnapshotsResponse struct {
@@ -289,7 +393,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[4]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +405,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[4]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +418,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -332,7 +436,7 @@ type RetentionRequest struct {
 
 func (x *RetentionRequest) Reset() {
 	*x = RetentionRequest{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[5]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -344,7 +448,7 @@ func (x *RetentionRequest) String() string {
 func (*RetentionRequest) ProtoMessage() {}
 
 func (x *RetentionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[5]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -357,7 +461,7 @@ func (x *RetentionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetentionRequest.ProtoReflect.Descriptor instead.
 func (*RetentionRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 type RetentionResponse struct {
@@ -377,7 +481,7 @@ type RetentionResponse struct {
 
 func (x *RetentionResponse) Reset() {
 	*x = RetentionResponse{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[6]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +493,7 @@ func (x *RetentionResponse) String() string {
 func (*RetentionResponse) ProtoMessage() {}
 
 func (x *RetentionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[6]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +506,7 @@ func (x *RetentionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetentionResponse.ProtoReflect.Descriptor instead.
 func (*RetentionResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RetentionResponse) GetLogId() []byte {
@@ -478,7 +582,7 @@ type Retainer struct {
 
 func (x *Retainer) Reset() {
 	*x = Retainer{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[7]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +594,7 @@ func (x *Retainer) String() string {
 func (*Retainer) ProtoMessage() {}
 
 func (x *Retainer) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[7]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +607,7 @@ func (x *Retainer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retainer.ProtoReflect.Descriptor instead.
 func (*Retainer) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Retainer) GetName() string {
@@ -528,7 +632,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[8]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +644,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[8]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +657,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{10}
 }
 
 // BackupResponse is a part of a backup. Parts come in this order: begin, files, records, end.
@@ -572,7 +676,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[9]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +688,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[9]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +701,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{9}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BackupResponse) GetPart() isBackupResponse_Part {
@@ -686,7 +790,7 @@ type BackupBegin struct {
 
 func (x *BackupBegin) Reset() {
 	*x = BackupBegin{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[10]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +802,7 @@ func (x *BackupBegin) String() string {
 func (*BackupBegin) ProtoMessage() {}
 
 func (x *BackupBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[10]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +815,7 @@ func (x *BackupBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupBegin.ProtoReflect.Descriptor instead.
 func (*BackupBegin) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BackupBegin) GetSnapshot() []byte {
@@ -775,7 +879,7 @@ type BackupFile struct {
 
 func (x *BackupFile) Reset() {
 	*x = BackupFile{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[11]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +891,7 @@ func (x *BackupFile) String() string {
 func (*BackupFile) ProtoMessage() {}
 
 func (x *BackupFile) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[11]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +904,7 @@ func (x *BackupFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupFile.ProtoReflect.Descriptor instead.
 func (*BackupFile) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BackupFile) GetName() string {
@@ -834,7 +938,7 @@ type BackupRecords struct {
 
 func (x *BackupRecords) Reset() {
 	*x = BackupRecords{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[12]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +950,7 @@ func (x *BackupRecords) String() string {
 func (*BackupRecords) ProtoMessage() {}
 
 func (x *BackupRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[12]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +963,7 @@ func (x *BackupRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecords.ProtoReflect.Descriptor instead.
 func (*BackupRecords) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BackupRecords) GetFirst() uint64 {
@@ -886,7 +990,7 @@ type BackupRecord struct {
 
 func (x *BackupRecord) Reset() {
 	*x = BackupRecord{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[13]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1002,7 @@ func (x *BackupRecord) String() string {
 func (*BackupRecord) ProtoMessage() {}
 
 func (x *BackupRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[13]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1015,7 @@ func (x *BackupRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
 func (*BackupRecord) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{13}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BackupRecord) GetKind() uint32 {
@@ -937,7 +1041,7 @@ type BackupEnd struct {
 
 func (x *BackupEnd) Reset() {
 	*x = BackupEnd{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[14]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1053,7 @@ func (x *BackupEnd) String() string {
 func (*BackupEnd) ProtoMessage() {}
 
 func (x *BackupEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[14]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1066,7 @@ func (x *BackupEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupEnd.ProtoReflect.Descriptor instead.
 func (*BackupEnd) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{14}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BackupEnd) GetDigest() []byte {
@@ -995,6 +1099,12 @@ const file_coppice_api_v1_snapshot_proto_rawDesc = "" +
 	"\x16CreateSnapshotResponse\x124\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x18.coppice.api.v1.SnapshotR\bsnapshot\x12\x14\n" +
 	"\x05fresh\x18\x02 \x01(\bR\x05fresh\"\x16\n" +
+	"\x14OfferSnapshotRequest\"q\n" +
+	"\x15OfferSnapshotResponse\x12\x16\n" +
+	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x12\n" +
+	"\x04keys\x18\x02 \x01(\x04R\x04keys\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06chunks\x18\x04 \x01(\rR\x06chunks\"\x16\n" +
 	"\x14ListSnapshotsRequest\"O\n" +
 	"\x15ListSnapshotsResponse\x126\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x18.coppice.api.v1.SnapshotR\tsnapshots\"\x12\n" +
@@ -1039,11 +1149,12 @@ const file_coppice_api_v1_snapshot_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"#\n" +
 	"\tBackupEnd\x12\x16\n" +
-	"\x06digest\x18\x01 \x01(\fR\x06digest2\xf7\x02\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest2\xd5\x03\n" +
 	"\x0fSnapshotService\x12_\n" +
 	"\x0eCreateSnapshot\x12%.coppice.api.v1.CreateSnapshotRequest\x1a&.coppice.api.v1.CreateSnapshotResponse\x12a\n" +
 	"\rListSnapshots\x12$.coppice.api.v1.ListSnapshotsRequest\x1a%.coppice.api.v1.ListSnapshotsResponse\"\x03\x90\x02\x01\x12U\n" +
-	"\tRetention\x12 .coppice.api.v1.RetentionRequest\x1a!.coppice.api.v1.RetentionResponse\"\x03\x90\x02\x01\x12I\n" +
+	"\tRetention\x12 .coppice.api.v1.RetentionRequest\x1a!.coppice.api.v1.RetentionResponse\"\x03\x90\x02\x01\x12\\\n" +
+	"\rOfferSnapshot\x12$.coppice.api.v1.OfferSnapshotRequest\x1a%.coppice.api.v1.OfferSnapshotResponse\x12I\n" +
 	"\x06Backup\x12\x1d.coppice.api.v1.BackupRequest\x1a\x1e.coppice.api.v1.BackupResponse0\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
 
 var (
@@ -1058,45 +1169,49 @@ func file_coppice_api_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_coppice_api_v1_snapshot_proto_rawDescData
 }
 
-var file_coppice_api_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_coppice_api_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_coppice_api_v1_snapshot_proto_goTypes = []any{
 	(*Snapshot)(nil),               // 0: coppice.api.v1.Snapshot
 	(*CreateSnapshotRequest)(nil),  // 1: coppice.api.v1.CreateSnapshotRequest
 	(*CreateSnapshotResponse)(nil), // 2: coppice.api.v1.CreateSnapshotResponse
-	(*ListSnapshotsRequest)(nil),   // 3: coppice.api.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),  // 4: coppice.api.v1.ListSnapshotsResponse
-	(*RetentionRequest)(nil),       // 5: coppice.api.v1.RetentionRequest
-	(*RetentionResponse)(nil),      // 6: coppice.api.v1.RetentionResponse
-	(*Retainer)(nil),               // 7: coppice.api.v1.Retainer
-	(*BackupRequest)(nil),          // 8: coppice.api.v1.BackupRequest
-	(*BackupResponse)(nil),         // 9: coppice.api.v1.BackupResponse
-	(*BackupBegin)(nil),            // 10: coppice.api.v1.BackupBegin
-	(*BackupFile)(nil),             // 11: coppice.api.v1.BackupFile
-	(*BackupRecords)(nil),          // 12: coppice.api.v1.BackupRecords
-	(*BackupRecord)(nil),           // 13: coppice.api.v1.BackupRecord
-	(*BackupEnd)(nil),              // 14: coppice.api.v1.BackupEnd
-	(*timestamppb.Timestamp)(nil),  // 15: google.protobuf.Timestamp
+	(*OfferSnapshotRequest)(nil),   // 3: coppice.api.v1.OfferSnapshotRequest
+	(*OfferSnapshotResponse)(nil),  // 4: coppice.api.v1.OfferSnapshotResponse
+	(*ListSnapshotsRequest)(nil),   // 5: coppice.api.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),  // 6: coppice.api.v1.ListSnapshotsResponse
+	(*RetentionRequest)(nil),       // 7: coppice.api.v1.RetentionRequest
+	(*RetentionResponse)(nil),      // 8: coppice.api.v1.RetentionResponse
+	(*Retainer)(nil),               // 9: coppice.api.v1.Retainer
+	(*BackupRequest)(nil),          // 10: coppice.api.v1.BackupRequest
+	(*BackupResponse)(nil),         // 11: coppice.api.v1.BackupResponse
+	(*BackupBegin)(nil),            // 12: coppice.api.v1.BackupBegin
+	(*BackupFile)(nil),             // 13: coppice.api.v1.BackupFile
+	(*BackupRecords)(nil),          // 14: coppice.api.v1.BackupRecords
+	(*BackupRecord)(nil),           // 15: coppice.api.v1.BackupRecord
+	(*BackupEnd)(nil),              // 16: coppice.api.v1.BackupEnd
+	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
 }
 var file_coppice_api_v1_snapshot_proto_depIdxs = []int32{
-	15, // 0: coppice.api.v1.Snapshot.created:type_name -> google.protobuf.Timestamp
+	17, // 0: coppice.api.v1.Snapshot.created:type_name -> google.protobuf.Timestamp
 	0,  // 1: coppice.api.v1.CreateSnapshotResponse.snapshot:type_name -> coppice.api.v1.Snapshot
 	0,  // 2: coppice.api.v1.ListSnapshotsResponse.snapshots:type_name -> coppice.api.v1.Snapshot
-	7,  // 3: coppice.api.v1.RetentionResponse.retainers:type_name -> coppice.api.v1.Retainer
-	10, // 4: coppice.api.v1.BackupResponse.begin:type_name -> coppice.api.v1.BackupBegin
-	11, // 5: coppice.api.v1.BackupResponse.file:type_name -> coppice.api.v1.BackupFile
-	12, // 6: coppice.api.v1.BackupResponse.records:type_name -> coppice.api.v1.BackupRecords
-	14, // 7: coppice.api.v1.BackupResponse.end:type_name -> coppice.api.v1.BackupEnd
-	13, // 8: coppice.api.v1.BackupRecords.records:type_name -> coppice.api.v1.BackupRecord
+	9,  // 3: coppice.api.v1.RetentionResponse.retainers:type_name -> coppice.api.v1.Retainer
+	12, // 4: coppice.api.v1.BackupResponse.begin:type_name -> coppice.api.v1.BackupBegin
+	13, // 5: coppice.api.v1.BackupResponse.file:type_name -> coppice.api.v1.BackupFile
+	14, // 6: coppice.api.v1.BackupResponse.records:type_name -> coppice.api.v1.BackupRecords
+	16, // 7: coppice.api.v1.BackupResponse.end:type_name -> coppice.api.v1.BackupEnd
+	15, // 8: coppice.api.v1.BackupRecords.records:type_name -> coppice.api.v1.BackupRecord
 	1,  // 9: coppice.api.v1.SnapshotService.CreateSnapshot:input_type -> coppice.api.v1.CreateSnapshotRequest
-	3,  // 10: coppice.api.v1.SnapshotService.ListSnapshots:input_type -> coppice.api.v1.ListSnapshotsRequest
-	5,  // 11: coppice.api.v1.SnapshotService.Retention:input_type -> coppice.api.v1.RetentionRequest
-	8,  // 12: coppice.api.v1.SnapshotService.Backup:input_type -> coppice.api.v1.BackupRequest
-	2,  // 13: coppice.api.v1.SnapshotService.CreateSnapshot:output_type -> coppice.api.v1.CreateSnapshotResponse
-	4,  // 14: coppice.api.v1.SnapshotService.ListSnapshots:output_type -> coppice.api.v1.ListSnapshotsResponse
-	6,  // 15: coppice.api.v1.SnapshotService.Retention:output_type -> coppice.api.v1.RetentionResponse
-	9,  // 16: coppice.api.v1.SnapshotService.Backup:output_type -> coppice.api.v1.BackupResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
+	5,  // 10: coppice.api.v1.SnapshotService.ListSnapshots:input_type -> coppice.api.v1.ListSnapshotsRequest
+	7,  // 11: coppice.api.v1.SnapshotService.Retention:input_type -> coppice.api.v1.RetentionRequest
+	3,  // 12: coppice.api.v1.SnapshotService.OfferSnapshot:input_type -> coppice.api.v1.OfferSnapshotRequest
+	10, // 13: coppice.api.v1.SnapshotService.Backup:input_type -> coppice.api.v1.BackupRequest
+	2,  // 14: coppice.api.v1.SnapshotService.CreateSnapshot:output_type -> coppice.api.v1.CreateSnapshotResponse
+	6,  // 15: coppice.api.v1.SnapshotService.ListSnapshots:output_type -> coppice.api.v1.ListSnapshotsResponse
+	8,  // 16: coppice.api.v1.SnapshotService.Retention:output_type -> coppice.api.v1.RetentionResponse
+	4,  // 17: coppice.api.v1.SnapshotService.OfferSnapshot:output_type -> coppice.api.v1.OfferSnapshotResponse
+	11, // 18: coppice.api.v1.SnapshotService.Backup:output_type -> coppice.api.v1.BackupResponse
+	14, // [14:19] is the sub-list for method output_type
+	9,  // [9:14] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1107,7 +1222,7 @@ func file_coppice_api_v1_snapshot_proto_init() {
 	if File_coppice_api_v1_snapshot_proto != nil {
 		return
 	}
-	file_coppice_api_v1_snapshot_proto_msgTypes[9].OneofWrappers = []any{
+	file_coppice_api_v1_snapshot_proto_msgTypes[11].OneofWrappers = []any{
 		(*BackupResponse_Begin)(nil),
 		(*BackupResponse_File)(nil),
 		(*BackupResponse_Records)(nil),
@@ -1119,7 +1234,7 @@ func file_coppice_api_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_snapshot_proto_rawDesc), len(file_coppice_api_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

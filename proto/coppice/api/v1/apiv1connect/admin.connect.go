@@ -42,6 +42,8 @@ const (
 	AdminServiceSpecProcedure = "/coppice.api.v1.AdminService/Spec"
 	// AdminServiceKillProcedure is the fully-qualified name of the AdminService's Kill RPC.
 	AdminServiceKillProcedure = "/coppice.api.v1.AdminService/Kill"
+	// AdminServiceStopProcedure is the fully-qualified name of the AdminService's Stop RPC.
+	AdminServiceStopProcedure = "/coppice.api.v1.AdminService/Stop"
 	// AdminServiceHealthProcedure is the fully-qualified name of the AdminService's Health RPC.
 	AdminServiceHealthProcedure = "/coppice.api.v1.AdminService/Health"
 	// AdminServiceHostStatusProcedure is the fully-qualified name of the AdminService's HostStatus RPC.
@@ -60,6 +62,9 @@ type AdminServiceClient interface {
 	// returns when the kill has been carried out, and does not wait until the tree has recovered.
 	// It requires the header "authorization: Bearer <admin token>".
 	Kill(context.Context, *connect.Request[v1.KillRequest]) (*connect.Response[v1.KillResponse], error)
+	// Stop makes the process stop in order and exit 0, as a SIGTERM does. It returns when the stop has
+	// begun. It requires the header "authorization: Bearer <admin token>".
+	Stop(context.Context, *connect.Request[v1.StopRequest]) (*connect.Response[v1.StopResponse], error)
 	// Health reports whether the node is ready. Any answer means that the process lives.
 	Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error)
 	// HostStatus describes the process and, if the node is down, gives the reason.
@@ -103,6 +108,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("Kill")),
 			connect.WithClientOptions(opts...),
 		),
+		stop: connect.NewClient[v1.StopRequest, v1.StopResponse](
+			httpClient,
+			baseURL+AdminServiceStopProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Stop")),
+			connect.WithClientOptions(opts...),
+		),
 		health: connect.NewClient[v1.HealthRequest, v1.HealthResponse](
 			httpClient,
 			baseURL+AdminServiceHealthProcedure,
@@ -132,6 +143,7 @@ type adminServiceClient struct {
 	tree       *connect.Client[v1.TreeRequest, v1.TreeResponse]
 	spec       *connect.Client[v1.SpecRequest, v1.SpecResponse]
 	kill       *connect.Client[v1.KillRequest, v1.KillResponse]
+	stop       *connect.Client[v1.StopRequest, v1.StopResponse]
 	health     *connect.Client[v1.HealthRequest, v1.HealthResponse]
 	hostStatus *connect.Client[v1.HostStatusRequest, v1.HostStatusResponse]
 	events     *connect.Client[v1.EventsRequest, v1.EventsResponse]
@@ -150,6 +162,11 @@ func (c *adminServiceClient) Spec(ctx context.Context, req *connect.Request[v1.S
 // Kill calls coppice.api.v1.AdminService.Kill.
 func (c *adminServiceClient) Kill(ctx context.Context, req *connect.Request[v1.KillRequest]) (*connect.Response[v1.KillResponse], error) {
 	return c.kill.CallUnary(ctx, req)
+}
+
+// Stop calls coppice.api.v1.AdminService.Stop.
+func (c *adminServiceClient) Stop(ctx context.Context, req *connect.Request[v1.StopRequest]) (*connect.Response[v1.StopResponse], error) {
+	return c.stop.CallUnary(ctx, req)
 }
 
 // Health calls coppice.api.v1.AdminService.Health.
@@ -177,6 +194,9 @@ type AdminServiceHandler interface {
 	// returns when the kill has been carried out, and does not wait until the tree has recovered.
 	// It requires the header "authorization: Bearer <admin token>".
 	Kill(context.Context, *connect.Request[v1.KillRequest]) (*connect.Response[v1.KillResponse], error)
+	// Stop makes the process stop in order and exit 0, as a SIGTERM does. It returns when the stop has
+	// begun. It requires the header "authorization: Bearer <admin token>".
+	Stop(context.Context, *connect.Request[v1.StopRequest]) (*connect.Response[v1.StopResponse], error)
 	// Health reports whether the node is ready. Any answer means that the process lives.
 	Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error)
 	// HostStatus describes the process and, if the node is down, gives the reason.
@@ -216,6 +236,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("Kill")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceStopHandler := connect.NewUnaryHandler(
+		AdminServiceStopProcedure,
+		svc.Stop,
+		connect.WithSchema(adminServiceMethods.ByName("Stop")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceHealthHandler := connect.NewUnaryHandler(
 		AdminServiceHealthProcedure,
 		svc.Health,
@@ -245,6 +271,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceSpecHandler.ServeHTTP(w, r)
 		case AdminServiceKillProcedure:
 			adminServiceKillHandler.ServeHTTP(w, r)
+		case AdminServiceStopProcedure:
+			adminServiceStopHandler.ServeHTTP(w, r)
 		case AdminServiceHealthProcedure:
 			adminServiceHealthHandler.ServeHTTP(w, r)
 		case AdminServiceHostStatusProcedure:
@@ -270,6 +298,10 @@ func (UnimplementedAdminServiceHandler) Spec(context.Context, *connect.Request[v
 
 func (UnimplementedAdminServiceHandler) Kill(context.Context, *connect.Request[v1.KillRequest]) (*connect.Response[v1.KillResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.Kill is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Stop(context.Context, *connect.Request[v1.StopRequest]) (*connect.Response[v1.StopResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.Stop is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error) {

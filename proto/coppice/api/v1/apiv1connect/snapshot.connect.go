@@ -44,6 +44,9 @@ const (
 	// SnapshotServiceRetentionProcedure is the fully-qualified name of the SnapshotService's Retention
 	// RPC.
 	SnapshotServiceRetentionProcedure = "/coppice.api.v1.SnapshotService/Retention"
+	// SnapshotServiceOfferSnapshotProcedure is the fully-qualified name of the SnapshotService's
+	// OfferSnapshot RPC.
+	SnapshotServiceOfferSnapshotProcedure = "/coppice.api.v1.SnapshotService/OfferSnapshot"
 	// SnapshotServiceBackupProcedure is the fully-qualified name of the SnapshotService's Backup RPC.
 	SnapshotServiceBackupProcedure = "/coppice.api.v1.SnapshotService/Backup"
 )
@@ -57,6 +60,9 @@ type SnapshotServiceClient interface {
 	ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error)
 	// Retention returns which records the log has, and which retainers hold back its truncation.
 	Retention(context.Context, *connect.Request[v1.RetentionRequest]) (*connect.Response[v1.RetentionResponse], error)
+	// OfferSnapshot makes a snapshot of the present state for nodes that join by state sync, and
+	// returns it when peers are offered it.
+	OfferSnapshot(context.Context, *connect.Request[v1.OfferSnapshotRequest]) (*connect.Response[v1.OfferSnapshotResponse], error)
 	// Backup sends everything that a new home needs: a snapshot, and every record of the log that
 	// is durable at the call and needed after the snapshot. It ends with a BackupEnd. A backup
 	// without one was cut short and is invalid.
@@ -94,6 +100,12 @@ func NewSnapshotServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		offerSnapshot: connect.NewClient[v1.OfferSnapshotRequest, v1.OfferSnapshotResponse](
+			httpClient,
+			baseURL+SnapshotServiceOfferSnapshotProcedure,
+			connect.WithSchema(snapshotServiceMethods.ByName("OfferSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
 		backup: connect.NewClient[v1.BackupRequest, v1.BackupResponse](
 			httpClient,
 			baseURL+SnapshotServiceBackupProcedure,
@@ -108,6 +120,7 @@ type snapshotServiceClient struct {
 	createSnapshot *connect.Client[v1.CreateSnapshotRequest, v1.CreateSnapshotResponse]
 	listSnapshots  *connect.Client[v1.ListSnapshotsRequest, v1.ListSnapshotsResponse]
 	retention      *connect.Client[v1.RetentionRequest, v1.RetentionResponse]
+	offerSnapshot  *connect.Client[v1.OfferSnapshotRequest, v1.OfferSnapshotResponse]
 	backup         *connect.Client[v1.BackupRequest, v1.BackupResponse]
 }
 
@@ -126,6 +139,11 @@ func (c *snapshotServiceClient) Retention(ctx context.Context, req *connect.Requ
 	return c.retention.CallUnary(ctx, req)
 }
 
+// OfferSnapshot calls coppice.api.v1.SnapshotService.OfferSnapshot.
+func (c *snapshotServiceClient) OfferSnapshot(ctx context.Context, req *connect.Request[v1.OfferSnapshotRequest]) (*connect.Response[v1.OfferSnapshotResponse], error) {
+	return c.offerSnapshot.CallUnary(ctx, req)
+}
+
 // Backup calls coppice.api.v1.SnapshotService.Backup.
 func (c *snapshotServiceClient) Backup(ctx context.Context, req *connect.Request[v1.BackupRequest]) (*connect.ServerStreamForClient[v1.BackupResponse], error) {
 	return c.backup.CallServerStream(ctx, req)
@@ -140,6 +158,9 @@ type SnapshotServiceHandler interface {
 	ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error)
 	// Retention returns which records the log has, and which retainers hold back its truncation.
 	Retention(context.Context, *connect.Request[v1.RetentionRequest]) (*connect.Response[v1.RetentionResponse], error)
+	// OfferSnapshot makes a snapshot of the present state for nodes that join by state sync, and
+	// returns it when peers are offered it.
+	OfferSnapshot(context.Context, *connect.Request[v1.OfferSnapshotRequest]) (*connect.Response[v1.OfferSnapshotResponse], error)
 	// Backup sends everything that a new home needs: a snapshot, and every record of the log that
 	// is durable at the call and needed after the snapshot. It ends with a BackupEnd. A backup
 	// without one was cut short and is invalid.
@@ -173,6 +194,12 @@ func NewSnapshotServiceHandler(svc SnapshotServiceHandler, opts ...connect.Handl
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	snapshotServiceOfferSnapshotHandler := connect.NewUnaryHandler(
+		SnapshotServiceOfferSnapshotProcedure,
+		svc.OfferSnapshot,
+		connect.WithSchema(snapshotServiceMethods.ByName("OfferSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
 	snapshotServiceBackupHandler := connect.NewServerStreamHandler(
 		SnapshotServiceBackupProcedure,
 		svc.Backup,
@@ -187,6 +214,8 @@ func NewSnapshotServiceHandler(svc SnapshotServiceHandler, opts ...connect.Handl
 			snapshotServiceListSnapshotsHandler.ServeHTTP(w, r)
 		case SnapshotServiceRetentionProcedure:
 			snapshotServiceRetentionHandler.ServeHTTP(w, r)
+		case SnapshotServiceOfferSnapshotProcedure:
+			snapshotServiceOfferSnapshotHandler.ServeHTTP(w, r)
 		case SnapshotServiceBackupProcedure:
 			snapshotServiceBackupHandler.ServeHTTP(w, r)
 		default:
@@ -208,6 +237,10 @@ func (UnimplementedSnapshotServiceHandler) ListSnapshots(context.Context, *conne
 
 func (UnimplementedSnapshotServiceHandler) Retention(context.Context, *connect.Request[v1.RetentionRequest]) (*connect.Response[v1.RetentionResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.SnapshotService.Retention is not implemented"))
+}
+
+func (UnimplementedSnapshotServiceHandler) OfferSnapshot(context.Context, *connect.Request[v1.OfferSnapshotRequest]) (*connect.Response[v1.OfferSnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.SnapshotService.OfferSnapshot is not implemented"))
 }
 
 func (UnimplementedSnapshotServiceHandler) Backup(context.Context, *connect.Request[v1.BackupRequest], *connect.ServerStream[v1.BackupResponse]) error {
