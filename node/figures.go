@@ -39,7 +39,8 @@ func (n *Node) sources() metrics.Sources {
 // snapshotFigures returns the figures of the node's snapshots.
 func (n *Node) snapshotFigures() []metrics.SnapshotStat {
 	of := func(kind string, s retention.TallyStat) metrics.SnapshotStat {
-		return metrics.SnapshotStat{Kind: kind, Taken: s.Taken, Failed: s.Failed, Kept: s.Kept, Bytes: s.Bytes, Last: s.Last}
+		return metrics.SnapshotStat{Kind: kind, Taken: s.Taken, Failed: s.Failed, Kept: s.Kept, Bytes: s.Bytes,
+			Last: s.Last}
 	}
 
 	list := []metrics.SnapshotStat{of("local", n.snaps.Tally.Stat())}

@@ -121,7 +121,9 @@ func readReplaced(path string) (t api.Token, err error) {
 		return t, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
-	secret, until, _ := strings.Cut(strings.TrimRight(string(data), "\r\n"), " ")
+	line := strings.TrimRight(string(data), "\r\n")
+	at := max(0, strings.LastIndexByte(line, ' ')) // a token may have spaces in it
+	secret, until := line[:at], strings.TrimSpace(line[at:])
 	if t.Expires, err = time.Parse(time.RFC3339, until); err != nil {
 		return t, fmt.Errorf("%w: %s: want a token, a space and the time at which it expires (RFC 3339); remove the "+
 			"file to refuse that token at once: %w", exit.ErrConfig, path, err)
@@ -147,9 +149,14 @@ func checkToken(path, token string) error {
 	if len(token) < 20 {
 		return fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
 	}
-	if i := strings.IndexFunc(token, func(r rune) bool { return r < '!' || r > '~' }); i >= 0 {
-		return fmt.Errorf("%w: %s: byte %d is no visible ASCII character, and no client can send such a token",
+	if i := strings.IndexFunc(token, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+		return fmt.Errorf("%w: %s: byte %d is no printable ASCII character, and no client can send such a token",
 			exit.ErrConfig, path, i+1)
 	}
+	if strings.TrimSpace(token) != token {
+		return fmt.Errorf("%w: %s: the token begins or ends with a space, which clients leave out",
+			exit.ErrConfig, path)
+	}
+
 	return nil
 }

@@ -70,7 +70,7 @@ func TestATokenIsRotatedWhileTheNodeRuns(t *testing.T) {
 
 			now := secretOf(t, dir, a)
 			require.NotEqual(t, old, now)
-			time.Sleep(FollowTokens) // of the bubble's clock
+			<-time.After(FollowTokens) // of the bubble's clock
 			require.True(t, accepts(tokens, a, now))
 			require.True(t, accepts(tokens, a, old))
 			require.Equal(t, 1, logs.FilterMessage("tokens were changed").Len())
@@ -79,7 +79,7 @@ func TestATokenIsRotatedWhileTheNodeRuns(t *testing.T) {
 				require.NotContains(t, e.ContextMap(), now)
 			}
 
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			require.True(t, accepts(tokens, a, now))
 			require.False(t, accepts(tokens, a, old))
 		})
@@ -129,7 +129,7 @@ func TestABadTokenFileChangesNothing(t *testing.T) {
 
 			logs.TakeAll()
 			for range 3 {
-				time.Sleep(FollowTokens)
+				<-time.After(FollowTokens)
 				require.True(t, accepts(tokens, api.AdminAccess, admin))
 			}
 			require.Equal(t, 1, logs.Len(), name)
@@ -144,7 +144,7 @@ func TestABadTokenFileChangesNothing(t *testing.T) {
 		}
 
 		require.NoError(t, os.Remove(filepath.Join(dir, "submit.token")))
-		time.Sleep(FollowTokens)
+		<-time.After(FollowTokens)
 		require.False(t, accepts(tokens, api.SubmitAccess, submit))
 		require.True(t, accepts(tokens, api.AdminAccess, admin))
 	})

@@ -103,8 +103,8 @@ var sampled = []struct {
 	{"coppice_snapshots", "Snapshots of the state on disk: local ones, and those for peers.", []string{"kind"}},
 	{"coppice_snapshots_taken_total", "Snapshots that were taken.", []string{"kind"}},
 	{"coppice_snapshot_failures_total", "Snapshots that could not be taken.", []string{"kind"}},
-	{"coppice_snapshot_last_success_timestamp_seconds", "When the newest snapshot on disk was taken, in seconds since " +
-		"1970. Absent if there is none.", []string{"kind"}},
+	{"coppice_snapshot_last_success_timestamp_seconds", "When the newest snapshot on disk was taken, in seconds " +
+		"since 1970. Absent if there is none.", []string{"kind"}},
 	{"coppice_snapshot_age_seconds", "Time since the newest snapshot on disk was taken. Absent if there is none.",
 		[]string{"kind"}},
 	{"coppice_snapshot_bytes", "Bytes of the newest snapshot on disk.", []string{"kind"}},
