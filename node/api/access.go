@@ -62,8 +62,10 @@ var procedures = map[string]Access{
 	apiv1connect.AdminServiceHostStatusProcedure: ReadAccess,
 	apiv1connect.AdminServiceEventsProcedure:     ReadAccess,
 	apiv1connect.AdminServiceKillProcedure:       AdminAccess,
+	apiv1connect.AdminServiceStopProcedure:       AdminAccess,
 
 	apiv1connect.SnapshotServiceCreateSnapshotProcedure: AdminAccess,
+	apiv1connect.SnapshotServiceOfferSnapshotProcedure:  AdminAccess,
 	apiv1connect.SnapshotServiceListSnapshotsProcedure:  AdminAccess,
 	apiv1connect.SnapshotServiceRetentionProcedure:      AdminAccess,
 	apiv1connect.SnapshotServiceBackupProcedure:         AdminAccess,
