@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -21,6 +22,8 @@ type Client struct {
 	token    string
 	attempt  time.Duration
 	min, max time.Duration
+
+	blockTime atomic.Int64 // the latest that a Status has shown, in Unix nanoseconds
 
 	mu  sync.Mutex
 	cur *services // for the address that was resolved last

@@ -16,8 +16,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Event is one event of a node. At most one of Record, Tree, Ready and Dropped is set. If none is set, the
-// event is only a cursor.
+// Event is one event of a node. At most one of Record, Tree, Ready and Dropped is set. If none is
+// set, the event is only a cursor.
 type Event struct {
 	// Cursor is a position in the log: the stream has delivered every matching record up to and
 	// including this index. If Record is set, Cursor is that record's index. To continue after this
@@ -155,8 +155,8 @@ type EventsOptions struct {
 // or an error that another attempt cannot mend: an invalid filter, a cursor whose records are no
 // longer kept, or one of another history (see Cursor).
 //
-// An event with none of Record, Tree, Ready and Dropped is a cursor. A client that stores the cursor
-// together with its results can continue there after a restart.
+// An event with none of Record, Tree, Ready and Dropped is a cursor. A client that stores the
+// cursor together with its results can continue there after a restart.
 func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event) error) error {
 	b := c.backoff()
 	req := &apiv1.EventsRequest{After: o.After, History: o.History, Filter: o.Filter, Kinds: o.Kinds, Once: o.Once}

@@ -78,12 +78,17 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 }
 
 // Status returns the state of the node's chain, and whether the node is ready. It makes one
-// attempt. An error of the code unavailable means that the engines of the node are down; Health then
-// says why.
+// attempt. An error of the code unavailable means that the engines of the node are down; Health
+// then says why.
 func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.StatusRequest{},
+	s, err := once(ctx, c, c.attempt, &apiv1.StatusRequest{},
 		func(v *services, ctx context.Context,
 			r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
 			return v.node.Status(ctx, r)
 		})
+	if err == nil {
+		c.noteBlockTime(s)
+	}
+
+	return s, err
 }

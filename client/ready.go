@@ -14,8 +14,8 @@ import (
 var ErrNotReady = errors.New("not ready")
 
 // WaitReady waits until the node is ready, which means that it takes transactions and sees them
-// committed, and returns its status. If ctx ends first, the error has ctx's cause and the reason why
-// the node is not ready, and is ErrNotReady if the node answered.
+// committed, and returns its status. If ctx ends first, the error has ctx's cause and the reason
+// why the node is not ready, and is ErrNotReady if the node answered.
 func (c *Client) WaitReady(ctx context.Context) (*apiv1.StatusResponse, error) {
 	return c.WatchReady(ctx, func(*apiv1.Readiness) {})
 }

@@ -63,6 +63,7 @@ func (n *Node) readinessChanged(c consensus.Condition) {
 	}
 
 	for _, w := range c.Warnings {
-		n.diagnostics.Warn("the node is in trouble", zap.String("state", string(w.State)), zap.String("reason", w.Reason))
+		n.diagnostics.Warn("the node is in "+
+			"trouble", zap.String("state", string(w.State)), zap.String("reason", w.Reason))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -79,6 +80,7 @@ type Node struct {
 	// The tree, and what its current run shares.
 	host       *supervisor.Supervisor // the root
 	damage     exit.DamageWatch
+	halted     sync.Once
 	core       atomic.Pointer[core]                  // of the current run of supervised
 	supervised atomic.Pointer[supervisor.Supervisor] // the supervisor coppice/node
 }
@@ -173,11 +175,12 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	return n, nil
 }
 
-// Run runs the tree, and closes the node at the end. It returns nil if ctx ended or Stop was called,
-// and everything stopped in order, and otherwise the reason why the tree gave up.
+// Run runs the tree, and closes the node at the end. It returns nil if ctx ended or Stop was
+// called, and everything stopped in order, and otherwise the reason why the tree gave up.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := n.untilStop(ctx)
 	defer cancel()
+
 	run, end := n.damage.Run(ctx)
 	defer end()
 

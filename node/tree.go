@@ -160,7 +160,7 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 	at := n.plan.Find(plan.PathEngines)
 
 	drive := consensus.Core{
-		Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
+		Ordering: n.halting(ordering.NewClient(c.dir)), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
 		Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
 	}
 

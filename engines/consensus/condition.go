@@ -105,8 +105,14 @@ func (c Condition) Able() bool { return c.State == Ready }
 // Behind returns how many blocks the peers are ahead.
 func (c Condition) Behind() uint64 { return max(c.PeersHeight, c.Height) - c.Height }
 
-// Same reports whether two conditions say the same, apart from the figures and from numbers that
-// change all the time.
+// Like reports whether two conditions have the same state and warn of the same states.
+func (c Condition) Like(o Condition) bool {
+	return c.State == o.State && slices.EqualFunc(c.Warnings, o.Warnings, func(a, b Warning) bool {
+		return a.State == b.State
+	})
+}
+
+// Same reports whether two conditions say the same, apart from the figures.
 func (c Condition) Same(o Condition) bool {
 	return c.State == o.State && c.Reason == o.Reason && slices.Equal(c.Warnings, o.Warnings)
 }

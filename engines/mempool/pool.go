@@ -300,18 +300,41 @@ func admissible(c candidate, s chain.State, now time.Time) error {
 	if c.tx.ValidUntil.IsZero() {
 		return nil
 	}
-	if now.Before(s.Time) {
-		now = s.Time
-	}
+
+	at := later(s.Time, now)
 	until, window := c.tx.ValidUntil, time.Duration(s.Params.GetWindowNs())
-	if until.Before(now) {
-		return fmt.Errorf("%w: it was valid until %s", chain.ErrExpired, until.UTC().Format(time.RFC3339Nano))
+	if until.Before(at) {
+		return fmt.Errorf("%w: it was valid until %s%s", chain.ErrExpired, until.UTC().Format(time.RFC3339Nano),
+			clocks(s, now))
 	}
 
-	if last := now.Add(window); until.After(last) {
-		return fmt.Errorf("%w: valid until %s, want at most %v from now", chain.ErrTooEarly,
-			until.UTC().Format(time.RFC3339Nano), window)
+	if last := at.Add(window); until.After(last) {
+		return fmt.Errorf("%w: valid until %s, want at most %v from now%s", chain.ErrTooEarly,
+			until.UTC().Format(time.RFC3339Nano), window, clocks(s, now))
 	}
 
 	return nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// clocks names the clocks that decide about a validity, and how far they are apart. Without it, a
+// client whose own clock is right could not see why it is refused.
+func clocks(s chain.State, now time.Time) string {
+	const format = time.RFC3339
+
+	if ahead := s.Time.Sub(now); ahead > 0 {
+		return fmt.Sprintf("; the time of the last block is %s, which is %v ahead of this node's clock (%s): "+
+			"count from "+
+			"the block time", s.Time.UTC().Format(format), ahead.Round(time.Millisecond), now.UTC().Format(format))
+	}
+
+	return fmt.Sprintf("; this node's clock says %s (the last block: %s): if the difference to your clock is "+
+		"large, one "+
+		"of the two is wrong", now.UTC().Format(format), s.Time.UTC().Format(format))
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -235,11 +236,14 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 	if err != nil {
 		return 0, wireError(ctx, err)
 	}
-	tx, err := b.Encode()
-	if err != nil {
-		return 0, wireError(ctx, err)
+	submitted, err := s.submitTx(ctx, b)
+	if err == nil && errors.Is(submitted[0].Err, chain.ErrExpired) {
+		// Block time is ahead of this node's clock, from which the validity was counted.
+		if st, down := s.core.Status(ctx); down == nil {
+			b.ValidUntil = st.Chain.Time.Add(2 * s.limits.MaxWait).Truncate(time.Millisecond)
+			submitted, err = s.submitTx(ctx, b)
+		}
 	}
-	submitted, err := s.submit(ctx, [][]byte{tx})
 	if err != nil {
 		return 0, err
 	}
@@ -260,6 +264,14 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 	}
 
 	return ended[0].Result.GetVersion().GetHeight(), nil
+}
+
+func (s *nodeService) submitTx(ctx context.Context, tx chain.Tx) ([]chain.Submitted, error) {
+	encoded, err := tx.Encode()
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return s.submit(ctx, [][]byte{encoded})
 }
 
 func (s *nodeService) Status(ctx context.Context,

@@ -15,7 +15,8 @@ import (
 // ReadinessOf returns a condition in its wire form.
 func ReadinessOf(c consensus.Condition) *apiv1.Readiness {
 	r := &apiv1.Readiness{
-		State: string(c.State), Reason: c.Reason, Since: timestamp(c.Since), Height: c.Height, PeersHeight: c.PeersHeight,
+		State: string(c.State), Reason: c.Reason, Since: timestamp(c.Since),
+		Height: c.Height, PeersHeight: c.PeersHeight,
 		CatchingUp: c.CatchingUp, PeersConnected: uint32(max(0, c.PeersConnected)),
 		PeersConfigured: uint32(max(0, c.PeersConfigured)), PowerPresent: c.PowerPresent, PowerTotal: c.PowerTotal,
 		Missing: c.Missing, Signing: string(c.Signing), Evidence: c.Evidence,

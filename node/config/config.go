@@ -23,6 +23,7 @@ type Config struct {
 	Snapshots      SnapshotsConfig
 	Retention      RetentionConfig
 	StateSync      StateSyncConfig
+	Halt           HaltConfig
 	Diagnostics    DiagnosticsConfig
 }
 
@@ -70,6 +71,21 @@ type RetentionConfig struct {
 type StateSyncConfig struct {
 	EveryHeights int64
 	Keep         int
+}
+
+// HaltConfig says when the node stops by itself.
+type HaltConfig struct {
+	Height int64
+	Time   string // RFC 3339, or empty
+}
+
+// At returns the time after which no block is committed; zero: there is none.
+func (h HaltConfig) At() (time.Time, error) {
+	if h.Time == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, h.Time)
+	return at.UTC(), err
 }
 
 // DiagnosticsConfig says what the program writes about itself to standard error. Diagnostics are

@@ -192,6 +192,25 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.StateSync.Keep },
 	},
 	{
+		Name: "halt.height", Max: 1 << 50, Unit: "height",
+		Doc: "Commit no block after this height: stop in order when it is committed, and exit 0. All nodes of a " +
+			"chain that halt at one height have the same state there. 0: never. A node that is at this height " +
+			"already stops at once.",
+		field: func(c *Config) any { return &c.Halt.Height },
+	},
+	{
+		Name: "halt.time", Unit: "RFC 3339 time",
+		Doc: "Commit no block whose time is after this, such as 2026-12-01T12:00:00Z: stop in order when one is " +
+			"due, and exit 0. The times of blocks count, not a clock. Empty: never.",
+		field: func(c *Config) any { return &c.Halt.Time },
+		check: func(c Config) error {
+			if _, err := c.Halt.At(); err != nil {
+				return fmt.Errorf("%q: want a time such as 2026-12-01T12:00:00Z, or nothing", c.Halt.Time)
+			}
+			return nil
+		},
+	},
+	{
 		Name: "diagnostics.level", Flag: "log-level", Live: true, OneOf: []string{"debug", "info", "warn", "error"},
 		Doc:   "Lowest level of the diagnostics that the program writes to standard error.",
 		field: func(c *Config) any { return &c.Diagnostics.Level },

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -279,11 +278,11 @@ func eventSource(ctx context.Context, h *http.Client, url string, last *string,
 			*last = id
 
 			if data != "" || event == "" {
-				at, err := strconv.ParseUint(id, 10, 64)
+				at, err := client.ParseCursor(id)
 				if err != nil {
-					return err
+					return fmt.Errorf("%w: %w", errRefused, err)
 				}
-				if err := handle(event, at); err != nil {
+				if err := handle(event, at.Index); err != nil {
 					return err
 				}
 			}

@@ -6,8 +6,9 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// feed is a ring of the newest live events: those of the tree, and changes of readiness. Any number of readers read it, each from its own
-// place. Adding an event costs the same however many readers there are.
+// feed is a ring of the newest live events: those of the tree, and changes of readiness. Any number
+// of readers read it, each from its own place. Adding an event costs the same however many readers
+// there are.
 type feed struct {
 	mu   sync.Mutex
 	ring []engines.Event

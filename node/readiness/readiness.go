@@ -35,6 +35,9 @@ type Sources struct {
 // lookEvery is the time between two looks of Watch.
 const lookEvery = 250 * time.Millisecond
 
+// againEvery is the time after which Watch reports a state again whose reason has changed.
+const againEvery = 15 * time.Second
+
 // Tracker computes a node's readiness. Its methods are safe for concurrent use.
 type Tracker struct {
 	Sources
@@ -112,18 +115,22 @@ func (t *Tracker) Condition() consensus.Condition {
 	return c
 }
 
-// Watch calls changed with each new condition until ctx ends, the first one included.
+// Watch calls changed with each new condition until ctx ends, the first one included. If only the
+// reason changes, it does so at most once in againEvery.
 func (t *Tracker) Watch(ctx context.Context, changed func(consensus.Condition)) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 
 	var told consensus.Condition
+	var at time.Time
 
 	for {
 		t.ask(ctx)
 
-		if c := t.Condition(); !c.Same(told) {
-			told = c
+		// A number in the reason changes all the time. Another state, or another warning, is news.
+		c, now := t.Condition(), t.Now()
+		if !c.Like(told) || !c.Same(told) && now.Sub(at).Abs() >= againEvery {
+			told, at = c, now
 			changed(c)
 		}
 

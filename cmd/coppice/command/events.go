@@ -40,8 +40,8 @@ func (a *app) eventsCommand() *cobra.Command {
 		Long: `Events prints the records of the running node's event log, from the oldest to the newest, and ends.
 With --follow it begins now, or after --after, and prints records, events of the supervision tree
 and changes of the readiness as they come, until it is interrupted. It goes on while the node, or
-its process, is down. It misses no record and prints none twice. Events of the tree are in no log:
-those that happen while nobody follows are not printed.
+its process, is down. It misses no record and prints none twice. Events of the tree and changes of
+the readiness are in no log: those that happen while nobody follows are not printed.
 
 Each record has a cursor, which is its index in the log. --after CURSOR begins with the next record.
 With --json, each event also has the history in which the record was written. --after HISTORY:INDEX

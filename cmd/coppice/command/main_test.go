@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"coppice": func() { os.Exit(Main(Program{})) },
+		"coppice": programMain,
 		"own":     programWith(own{}),
 		"newer":   programWith(newer{}),
 		"unlike":  programWith(unlike{}),

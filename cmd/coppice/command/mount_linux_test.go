@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -81,4 +83,21 @@ func TestScriptsWithMounts(t *testing.T) {
 	if err != nil || bytes.Contains(out, []byte("SKIP: TestScripts/")) {
 		t.Fatalf("in a namespace: %v\n%s", err, out)
 	}
+}
+
+// mountTmpfs mounts a file system of that size at dir until the test ends.
+func mountTmpfs(t *testing.T, dir, size string) {
+	t.Helper()
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+}
+
+// fill writes a file "fill" below dir that leaves so many bytes of its file system free.
+func fill(t *testing.T, dir string, leave int) {
+	t.Helper()
+	var s unix.Statfs_t
+	require.NoError(t, unix.Statfs(dir, &s))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "fill"),
+		make([]byte, int(s.Bavail)*int(s.Bsize)-leave), 0o600))
 }

@@ -27,6 +27,7 @@ type piece struct {
 type pieces struct {
 	in       *bufio.Reader
 	validFor time.Duration
+	newTx    func(backend string, body []byte, validFor time.Duration) chain.Tx
 	line     int  // read so far
 	over     bool // the file is at its end
 
@@ -125,7 +126,7 @@ func (p *pieces) next(from, max int) (batch []piece, err error) {
 			continue // an empty line, or a comment
 		}
 		if err == nil {
-			made.Tx, err = encodeOps(ops, p.validFor)
+			made.Tx, err = p.encode(ops)
 		}
 		if err != nil {
 			made.Bad = err.Error()
@@ -138,10 +139,11 @@ func (p *pieces) next(from, max int) (batch []piece, err error) {
 	return batch, nil
 }
 
-func encodeOps(ops []kv.Op, validFor time.Duration) ([]byte, error) {
+// encode returns the transaction of a piece.
+func (p *pieces) encode(ops []kv.Op) ([]byte, error) {
 	body, err := kv.Encode(ops...)
 	if err != nil {
 		return nil, err
 	}
-	return chain.NewTx(kv.Name, body, validFor).Encode()
+	return p.newTx(kv.Name, body, p.validFor).Encode()
 }

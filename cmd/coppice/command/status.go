@@ -91,9 +91,9 @@ The states are listed in docs/operating.md.`,
 	return cmd
 }
 
-// status asks the node for its status, once or, with a wait, until the node is ready. It prints each
-// new reason why the node is not ready to progress. If the wait is over, it returns both an error
-// and the last status, if there is one.
+// status asks the node for its status, once or, with a wait, until the node is ready. It prints
+// each new reason why the node is not ready to progress. If the wait is over, it returns both an
+// error and the last status, if there is one.
 func status(ctx context.Context, c *client.Client, wait time.Duration,
 	progress io.Writer) (*apiv1.StatusResponse, error) {
 	s, err := statusNow(ctx, c)
@@ -157,7 +157,8 @@ func printStatus(out io.Writer, s *apiv1.StatusResponse) {
 
 	if r.GetPowerTotal() > 0 {
 		fmt.Fprintf(out, "validators power %d of %d present%s\n", r.PowerPresent, r.PowerTotal, signingText(r))
-		fmt.Fprintf(out, "peers      %d connected, %d configured%s\n", r.PeersConnected, r.PeersConfigured, aheadText(r))
+		fmt.Fprintf(out, "peers      %d connected, %d "+
+			"configured%s\n", r.PeersConnected, r.PeersConfigured, aheadText(r))
 	}
 
 	if s.Version != "" {

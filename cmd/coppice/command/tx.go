@@ -124,11 +124,23 @@ func (t *txFlags) submitBody(cmd *cobra.Command, backend string, body []byte) er
 	if t.validFor <= 0 {
 		return usageError(cmd, "--valid-for is %v, want more than 0", t.validFor)
 	}
-	encoded, err := chain.NewTx(backend, body, t.validFor).Encode()
+
+	if t.dryRun {
+		encoded, err := chain.NewTx(backend, body, t.validFor).Encode()
+		if err != nil {
+			return err
+		}
+		return t.submitBytes(cmd, encoded)
+	}
+
+	ctx, cancel, c, err := t.app.dial(cmd.Context())
 	if err != nil {
 		return err
 	}
-	return t.submitBytes(cmd, encoded)
+	defer cancel()
+
+	o, err := c.SubmitNew(ctx, backend, body, t.validFor, !t.noWait)
+	return t.print(cmd, ctx, o, err, backend == kv.Name)
 }
 
 func (t *txFlags) submitBytes(cmd *cobra.Command, encoded []byte) error {

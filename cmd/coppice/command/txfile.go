@@ -83,7 +83,8 @@ func (t *txFile) run(cmd *cobra.Command) error {
 	}
 	defer in.Close()
 
-	lines := &pieces{in: bufio.NewReaderSize(in, 64<<10), validFor: t.validFor, sum: sha256.New()}
+	c := t.app.client()
+	lines := &pieces{in: bufio.NewReaderSize(in, 64<<10), validFor: t.validFor, newTx: c.NewTx, sum: sha256.New()}
 	if err := t.check(lines, j); err != nil {
 		return err
 	}
@@ -93,7 +94,8 @@ func (t *txFile) run(cmd *cobra.Command) error {
 		return t.app.nodeError(cmd.Context(), err)
 	}
 
-	c := t.app.client()
+	_, _ = c.Status(cmd.Context()) // for the block time; a node that is down is waited for later
+
 	show := newProgress()
 	defer show.end()
 

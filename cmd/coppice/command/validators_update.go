@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
@@ -129,7 +128,7 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 	if err != nil {
 		return err
 	}
-	tx, err := chain.NewTx(governance.Name, body, 5*time.Minute).Encode()
+	tx, err := c.NewTx(governance.Name, body, 5*time.Minute).Encode()
 	if err != nil {
 		return err
 	}

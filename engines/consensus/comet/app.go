@@ -32,6 +32,7 @@ type app struct {
 	retain   uint64                 // blocks that CometBFT keeps; 0 is all
 	extender consensus.VoteExtender // nil: none
 	log      *zap.Logger
+	health   *health
 
 	proposed lastProposal
 
@@ -43,6 +44,7 @@ type app struct {
 	synced  atomic.Int64 // when a part of a snapshot last arrived, in Unix nanoseconds
 	follows atomic.Bool  // a block has arrived
 
+	judged    atomic.Int64  // the height of the proposal that the running process asked about last
 	validator []byte        // address of the home's key; nil if a remote signer has it
 	evidence  atomic.Uint64 // proofs of misbehaviour against it
 
@@ -97,6 +99,7 @@ func (a *app) standing(ctx context.Context) (chain.State, error) {
 func (a *app) note(s chain.State) {
 	a.chain.Store(&s)
 	a.height.Store(s.Height)
+	a.health.committed(s.Height)
 }
 
 // known returns the committed state of the chain as this incarnation knows it. If it knows none
@@ -228,6 +231,7 @@ func (a *app) finalizeBlock(ctx context.Context,
 	defer a.working()()
 
 	a.follows.Store(true)
+	a.health.finalizes(req.Height, a.judged.Load() == req.Height, accused(req))
 	a.alarm(req.Height, req.Misbehavior)
 
 	s, err := a.known(ctx)
@@ -259,6 +263,14 @@ func (a *app) finalizeBlock(ctx context.Context,
 	}
 
 	return resp, &b, nil
+}
+
+// accused returns the addresses of the validators against which a block holds evidence.
+func accused(req *abci.RequestFinalizeBlock) (addresses []string) {
+	for _, m := range req.Misbehavior {
+		addresses = append(addresses, fmt.Sprintf("%X", m.Validator.Address))
+	}
+	return addresses
 }
 
 // codespace returns the codespace of a code in an ABCI answer, which names the origin of the code:

@@ -55,6 +55,20 @@ type Driver struct {
 
 	// Log takes diagnostics, including CometBFT's own; nil discards them.
 	Log *zap.Logger
+
+	// Now returns the wall clock's time; nil means time.Now.
+	Now func() time.Time
+
+	health *health // nil: Start makes one, and Condition knows nothing
+}
+
+// Condition returns whether the consensus is able, and if it is not, why: see
+// consensus.Conditioned.
+func (d Driver) Condition() consensus.Condition {
+	if d.health == nil {
+		return consensus.Condition{State: consensus.Ready}
+	}
+	return d.health.Condition()
 }
 
 // Name returns the name of the Kind.
@@ -69,6 +83,10 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	if d.AppState != nil {
 		core.Genesis = proto.CloneOf(core.Genesis)
 		core.Genesis.AppState = d.AppState
+	}
+
+	if d.health == nil {
+		d.health = newHealth(d.Now)
 	}
 
 	begun := &starts{}
@@ -103,7 +121,8 @@ type tree struct {
 	starts  *starts
 
 	timing    timing
-	stateSync bool // CometBFT takes a snapshot if it has no chain
+	stateSync bool   // CometBFT takes a snapshot if it has no chain
+	signs     string // the file of the signing state; empty if the key is elsewhere
 	dir       string
 	// These fields belong to the living incarnation. Earlier incarnations have ended before it
 	// starts, and the children that use the fields start after it.
@@ -158,6 +177,11 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 			g.ChainID, own)
 	}
 
+	t.health.of(g, t.timing, t.stateSync)
+	if t.signs = conf.PrivValidatorStateFile(); conf.PrivValidatorListenAddr != "" {
+		t.signs = ""
+	}
+
 	t.dir = comethome.SocketDir(home)
 	return []supervisor.Child{
 		{ID: childABCI, Start: t.startServer},
@@ -176,7 +200,8 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 
-	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log}
+	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log,
+		health: t.health}
 	if id, err := comethome.ReadIdentity(t.Home); err == nil {
 		t.app.validator, _ = hex.DecodeString(id.Validator.Address)
 	}
@@ -230,12 +255,14 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	}
 
 	t.app.agreeing.Store(false)
+	t.app.judged.Store(0)
 	t.torn.Store(false)
 
 	o := child.Options{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
 
 	t.starts.begin()
+	t.health.began()
 	p, err := process.Start(process.Spec{
 		Name: "cometbft", Path: t.command[0], Argv0: t.name, Args: args, Dir: t.Home,
 		Env:    childEnv(t.MemoryShare),
@@ -246,7 +273,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 
-	return attempt{p, t.starts}, nil
+	return attempt{p, t.starts, t.health}, nil
 }
 
 // childEnv returns the environment of the process: what Go's runtime reads of ours. The process

@@ -35,7 +35,7 @@ func (e extender) Propose(_ context.Context, _ uint64, votes []consensus.Extende
 func extended(e consensus.VoteExtender) (*app, *fakeCore) {
 	c := newFakeCore()
 	c.state = chain.State{ChainID: "test", InitialHeight: 1, Params: chain.DefaultParams(), Height: 3}
-	return &app{core: c.core("test"), extender: e, log: zap.NewNop()}, c
+	return &app{core: c.core("test"), extender: e, health: newHealth(nil), log: zap.NewNop()}, c
 }
 
 func TestAVoteGoesOnWithoutAnExtensionThatFails(t *testing.T) {

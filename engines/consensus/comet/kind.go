@@ -117,6 +117,7 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
 		Intensity: h.Intensity, Retain: h.RetainBlocks, MemoryShare: h.MemoryShare, Version: h.Version,
 		Log: h.Log.Named("comet"),
+		Now: h.Now, health: newHealth(h.Now),
 	}, err
 }
 

@@ -72,6 +72,7 @@ func (a *app) glance(ctx context.Context) (chain.State, bool) {
 // large, expired or repeated.
 func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) *abci.ResponsePrepareProposal {
 	a.agreeing.Store(true)
+	a.judged.Store(req.Height)
 	s, ok := a.glance(ctx)
 	if !ok {
 		return &abci.ResponsePrepareProposal{} // transactions cannot be checked, and an empty block does no harm
@@ -175,6 +176,7 @@ func (a *app) processProposal(ctx context.Context,
 	defer a.working()()
 
 	a.agreeing.Store(true)
+	a.judged.Store(req.Height)
 	s, err := a.known(ctx)
 	if err != nil {
 		return nil, err

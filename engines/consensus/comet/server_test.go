@@ -31,7 +31,8 @@ func served(t *testing.T, c *fakeCore) (*server, string) {
 		ID: "abci", Start: func(ctx context.Context) (supervisor.Service, error) {
 			release, err := comethome.HoldSockets(home)
 			s = &server{
-				app: &app{core: c.core("test"), log: zap.NewNop()}, dir: comethome.SocketDir(home), release: release,
+				app: &app{core: c.core("test"), health: newHealth(nil), log: zap.NewNop()},
+				dir: comethome.SocketDir(home), release: release,
 				limit: 1 << 20, log: zap.NewNop(), ctx: ctx,
 			}
 			return s, err
@@ -371,7 +372,8 @@ func FuzzConnection(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f, 1, 2, 3})
 	f.Add([]byte{100, 1, 2})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		s := &server{app: &app{core: newFakeCore().core("test"), log: zap.NewNop()}, limit: 1 << 16, log: zap.NewNop()}
+		s := &server{app: &app{core: newFakeCore().core("test"), health: newHealth(nil), log: zap.NewNop()},
+			limit: 1 << 16, log: zap.NewNop()}
 		bad, ended := piped(s)
 		answers := make(chan error, 1)
 		go func() { answers <- noExceptions(bad) }()

@@ -42,6 +42,7 @@ type starts struct {
 	up      bool                       // CometBFT is up in the running process, or was in the last one
 	noticed map[child.Notice]time.Time // notices of all processes, without their texts
 	failed  int                        // starts in a row that ended before CometBFT was up
+	why     string                     // the reason of the last end by itself
 
 	// fatal is the first line in which CometBFT or Go's runtime says why the running process dies.
 	fatal string
@@ -56,7 +57,7 @@ func (s *starts) begin() {
 func (s *starts) came() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.up, s.failed = true, 0
+	s.up, s.failed, s.why = true, 0, ""
 }
 
 func (s *starts) died(line string) {
@@ -65,6 +66,13 @@ func (s *starts) died(line string) {
 	if s.fatal == "" {
 		s.fatal = line
 	}
+}
+
+// ended returns how many starts in a row ended before CometBFT was up, and why the last one did.
+func (s *starts) ended() (failed int, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed, s.why
 }
 
 // news reports whether a notice was not given a short while ago, by this or an earlier process.
@@ -117,6 +125,8 @@ func (s *starts) judge(err error) error {
 		why = strings.TrimPrefix(strings.TrimSpace(end.LastLines[i]), "coppice: ")
 	}
 
+	s.why = why
+
 	switch {
 	case end.Status == child.StatusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
 		return final(told(why, comethome.ErrChainDamage, comethome.ErrChainData, comethome.ErrSigning,
@@ -153,16 +163,26 @@ func told(why string, sentinels ...error) error {
 type attempt struct {
 	supervisor.Service
 	starts *starts
+	health *health
 }
 
 // Serve waits for the end of the process.
-func (a attempt) Serve(ctx context.Context) error { return a.starts.judge(a.Service.Serve(ctx)) }
+func (a attempt) Serve(ctx context.Context) error {
+	err := a.starts.judge(a.Service.Serve(ctx))
+	a.health.ended(a.starts.ended())
+	return err
+}
 
 // String names the process.
 func (a attempt) String() string { return fmt.Sprint(a.Service) }
 
 // stdout handles a line of the process's stdout.
 func (t *tree) stdout(line []byte) {
+	if r, ok := child.ParseReport(string(line)); ok {
+		t.health.reported(r)
+		return
+	}
+
 	notice, ok := child.ParseNotice(line)
 
 	switch {
@@ -171,6 +191,7 @@ func (t *tree) stdout(line []byte) {
 		return
 	case string(line) == child.UpLine:
 		t.starts.came()
+		t.health.came()
 	default:
 		t.starts.died(string(line)) // the log is on stderr; on stdout CometBFT says why it ends the process
 	}
@@ -194,9 +215,11 @@ func (t *tree) notice(n child.Notice) {
 // stderr handles a line of the process's stderr: CometBFT's log, and the reason why the process
 // dies.
 func (t *tree) stderr(line []byte) {
-	if text := string(line); dying(text) {
+	text := string(line)
+	if dying(text) {
 		t.starts.died(text)
 	}
+	t.health.logged(text)
 	t.line(line)
 }
 

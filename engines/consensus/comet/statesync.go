@@ -151,6 +151,7 @@ func (a *app) applySnapshotChunk(ctx context.Context,
 	defer a.working()()
 
 	a.synced.Store(time.Now().UnixNano())
+	a.health.chunk()
 	defer func() { a.synced.Store(time.Now().UnixNano()) }()
 
 	if a.core.StateSync == nil {

@@ -60,6 +60,7 @@ type watchdog struct {
 	timing
 	stateSync bool
 	app       *app
+	health    *health
 	pool      consensus.Feed
 	rpc       rpc
 	sup       *supervisor.Supervisor
@@ -71,8 +72,10 @@ func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watchdog{timing: t.timing, stateSync: t.stateSync, app: t.app, pool: t.core.Feed, rpc: c, sup: t.sup,
-		log: t.Log}, nil
+	w := &watchdog{timing: t.timing, stateSync: t.stateSync, app: t.app, health: t.health, pool: t.core.Feed, rpc: c,
+		sup: t.sup, log: t.Log}
+
+	return monitored{w, &monitor{c, t.health, t.signs}}, nil
 }
 
 // String names the service in reports.
@@ -225,6 +228,9 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	if w.app.busy.Load() > 0 {
 		return "the application has not answered"
 	}
+	if w.health.waitsForGenesis() {
+		return "the genesis time lies ahead, and CometBFT waits for it"
+	}
 
 	if w.begins() {
 		if time.Since(time.Unix(0, max(w.app.synced.Load(), began.UnixNano()))) < syncPatience {
@@ -293,6 +299,8 @@ func (w *watchdog) ask(ctx context.Context, height uint64, stood time.Duration) 
 		return "", false, err
 	case ahead && catchingUp && stood < watchPatience:
 		return "", false, nil
+	case ahead && w.health.pruned():
+		return "no peer has kept the next block", false, nil
 	case ahead:
 		return "peers are ahead", true, nil
 	}

@@ -112,7 +112,8 @@ func (w *watched) Check([]byte, chain.State, time.Time) error { return nil }
 // watchOver starts the watchdog. The end of the test stops it.
 func watchOver(t *testing.T) *watched {
 	t.Helper()
-	w := &watched{watchdog: &watchdog{timing: timing{bound: 4 * time.Second}, app: &app{}, log: zap.NewNop()}}
+	w := &watched{watchdog: &watchdog{timing: timing{bound: 4 * time.Second}, app: &app{}, health: newHealth(nil),
+		log: zap.NewNop()}}
 	w.app.agreeing.Store(true)
 	hc := &http.Client{Transport: w}
 	c, err := rpchttp.NewWithClient("http://comet", "/websocket", hc)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // Item is a transaction to submit, with the key that it writes and the value of that key
@@ -149,7 +148,7 @@ func (r *Run) turn(ctx context.Context) bool {
 	for i := range items {
 		var err error
 		if items[i], err = r.c.Next(from + uint64(i)); err == nil {
-			txs[i], err = chain.NewTx(r.c.Backend, items[i].Body, r.c.ValidFor).Encode()
+			txs[i], err = r.c.Client.NewTx(r.c.Backend, items[i].Body, r.c.ValidFor).Encode()
 		}
 		if err != nil {
 			r.end(err)

@@ -23,6 +23,7 @@ import (
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/types"
 
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/comet/rpcserver"
@@ -95,8 +96,16 @@ func Run(ctx context.Context, o Options) error {
 		options = append(options, more...)
 	}
 
+	peers := newReporter(c.P2P.PersistentPeers)
+	facts.refused = peers.refuse
+	options = append(options, peers.watch)
+
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
+
+	if o.Signer != nil {
+		signer = o.Signer(signer)
+	}
 
 	check := &guard{config: c, own: own, now: time.Now()}
 	n, err := made(func() (*node.Node, error) {
@@ -127,6 +136,7 @@ func Run(ctx context.Context, o Options) error {
 	fmt.Println(UpLine)
 	if sw, ok := n.Switch().(*p2p.Switch); ok {
 		redialAll(ctx, switchDialler{sw}, c.P2P.PersistentPeers, facts)
+		go peers.run(ctx, sw, os.Stdout)
 	}
 
 	<-ctx.Done()
@@ -199,6 +209,10 @@ type Options struct {
 	Home string // of CometBFT
 	ABCI string // the path of the socket to connect to
 	RPC  string // the path of a socket to serve RPC on, in addition to the configured addresses
+
+	// Signer, if set, returns the signer to use instead of the home's own. It is for programs that
+	// call Run themselves.
+	Signer func(types.PrivValidator) types.PrivValidator
 }
 
 // Flags defines the flags of the options in f. When f parses the result of Args, o gets its values.

@@ -28,6 +28,8 @@ type peerFacts struct {
 	own     p2p.ID
 	dupIP   bool // the setting allow_duplicate_ip
 
+	refused func(peer string, err error) // is told of each persistent peer that is refused; may be nil
+
 	mu     sync.Mutex
 	counts map[string]*occasions
 	lines  map[string]time.Time // when a line about a peer was last logged

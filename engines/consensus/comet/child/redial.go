@@ -94,6 +94,10 @@ func redial(ctx context.Context, d dialler, peer string, f *peerFacts) {
 			last = time.Now()
 			if rejected := (p2p.ErrRejected{}); errors.As(err, &rejected) {
 				f.rejected(id, rejected)
+				if f.refused != nil &&
+					(rejected.IsAuthFailure() || rejected.IsIncompatible() || rejected.IsNodeInfoInvalid()) {
+					f.refused(id, rejected)
+				}
 			}
 			rest = least + rand.N(least)
 		}

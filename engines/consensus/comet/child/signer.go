@@ -68,7 +68,8 @@ func remoteSigner(ctx context.Context, c *cfg.Config, key *p2p.NodeKey, f *peerF
 		}
 
 		f.notices.tell(SignerAway, c.PrivValidatorListenAddr, "no remote signer has connected to %s, and this "+
-			"validator does not start without it (%v): start it, 'coppice keys signer --connect %[1]s --chain-id %[3]s' "+
+			"validator does not start without it (%v): start it, 'coppice keys signer --connect %[1]s "+
+			"--chain-id %[3]s' "+
 			"for one of ours",
 			c.PrivValidatorListenAddr, err, doc.ChainID)
 	}

@@ -47,7 +47,8 @@ func ask(h http.Handler, body string) *httptest.ResponseRecorder {
 func newBounded(t *testing.T, most int64) bounded {
 	t.Helper()
 	l := &limits{budget: newBudget(100), bodies: newBudget(100), most: most}
-	return bounded{l, echo(t, l), &rpc.Config{MaxBodyBytes: 1 << 20, MaxRequestBatchSize: 10, WriteTimeout: time.Second}}
+	config := &rpc.Config{MaxBodyBytes: 1 << 20, MaxRequestBatchSize: 10, WriteTimeout: time.Second}
+	return bounded{l, echo(t, l), config}
 }
 
 // The answers of a batch come in order, one share after the other. Above the limit, the remaining

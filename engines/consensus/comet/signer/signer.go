@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 	"github.com/cometbft/cometbft/crypto/ed25519"
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/privval"
+	"github.com/cometbft/cometbft/types"
 
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/internal/flock"
@@ -73,22 +73,44 @@ func Run(ctx context.Context, o Options) error {
 	log := cmtlog.NewFilter(cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)), cmtlog.AllowError())
 	pv := privval.LoadFilePV(filepath.Join(o.Dir, comethome.ValidatorKeyFile),
 		filepath.Join(o.Dir, comethome.SigningStateFile))
-	end := privval.NewSignerDialerEndpoint(log, func() (net.Conn, error) {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+
+	for {
+		conn, err := dial()
+		if err == nil {
+			answer(ctx, conn, o.ChainID, pv, log)
+		} else {
+			log.Debug("CometBFT is away", "err", err)
 		}
-		return dial()
-	}, privval.SignerDialerEndpointConnRetries(math.MaxInt), privval.SignerDialerEndpointRetryWaitInterval(redial),
-		privval.SignerDialerEndpointTimeoutReadWrite(readWrite))
 
-	s := privval.NewSignerServer(end, o.ChainID, pv)
-	if err := s.Start(); err != nil {
-		return err
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(redial):
+		}
 	}
+}
 
-	<-ctx.Done()
+// answer answers requests on a connection until it or ctx ends.
+func answer(ctx context.Context, conn net.Conn, chainID string, pv types.PrivValidator, log cmtlog.Logger) {
+	end := privval.NewSignerDialerEndpoint(log, nil, privval.SignerDialerEndpointTimeoutReadWrite(readWrite))
+	end.SetConnection(conn)
+	defer end.DropConnection()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 
-	return s.Stop()
+	for end.IsConnected() && ctx.Err() == nil {
+		req, err := end.ReadMessage()
+		if err != nil {
+			return
+		}
+
+		res, err := privval.DefaultValidationRequestHandler(pv, req, chainID)
+		if err != nil {
+			log.Error("a request is refused", "err", err) // the answer says so too
+		}
+		if err := end.WriteMessage(res); err != nil {
+			return
+		}
+	}
 }
 
 func dialler(address string) (privval.SocketDialer, error) {

@@ -1,0 +1,178 @@
+package comet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cometbft/cometbft/types"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// monitor polls CometBFT's RPC for the health of the driver, as long as the watchdog lives.
+type monitor struct {
+	rpc    rpc
+	health *health
+	signs  string // the file of the signing state; empty if the key is elsewhere
+}
+
+// Times of the polls.
+const (
+	pollEvery = 500 * time.Millisecond
+	pollTime  = 2 * time.Second // bounds one poll
+)
+
+// monitored is the watchdog, with the monitor beside it.
+type monitored struct {
+	*watchdog
+	monitor *monitor
+}
+
+// Serve watches and polls until ctx ends.
+func (m monitored) Serve(ctx context.Context) error {
+	if err := supervisor.Go(ctx, m.monitor.run); err != nil {
+		return err
+	}
+	return m.watchdog.Serve(ctx)
+}
+
+// run polls until ctx ends.
+func (m *monitor) run(ctx context.Context) error {
+	again := time.NewTicker(pollEvery)
+	defer again.Stop()
+
+	for {
+		o, err := m.poll(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		m.health.polled(o, err)
+
+		select { // faults are for the watchdog
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// poll asks once.
+func (m *monitor) poll(ctx context.Context) (*observed, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollTime)
+	defer cancel()
+
+	o := &observed{signHeight: m.signHeight()} // first: consensus may go on meanwhile, and signs then
+
+	s, err := m.rpc.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	o.height, o.catchingUp = s.SyncInfo.LatestBlockHeight, s.SyncInfo.CatchingUp
+	o.address = s.ValidatorInfo.Address.String()
+
+	if o.height == 0 { // the RPC may not have them yet
+		o.validators = m.health.genesisValidators()
+	} else {
+		_, set, err := m.rpc.validatorSet(ctx, s.NodeInfo.Network)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range set {
+			o.validators = append(o.validators, validator{v.Address, v.Power})
+		}
+	}
+
+	if !o.catchingUp {
+		if err := m.votes(ctx, o); err != nil {
+			return nil, err
+		}
+	}
+
+	return o, m.commit(ctx, o)
+}
+
+// votes reads who has voted at the height under way.
+func (m *monitor) votes(ctx context.Context, o *observed) error {
+	res, err := m.rpc.ConsensusState(ctx)
+	if err != nil {
+		return err
+	}
+
+	var state struct {
+		At    string `json:"height/round/step"`
+		Votes []struct {
+			Prevotes   []string `json:"prevotes"`
+			Precommits []string `json:"precommits"`
+		} `json:"height_vote_set"`
+	}
+	if err := json.Unmarshal(res.RoundState, &state); err != nil {
+		return fmt.Errorf("consensus_state: %w", err)
+	}
+
+	at := strings.Split(state.At, "/")
+	if len(at) == 3 {
+		o.step, _ = strconv.Atoi(at[2]) // of another form: not known
+	}
+
+	for _, round := range state.Votes {
+		for _, votes := range [][]string{round.Prevotes, round.Precommits} {
+			for i, v := range votes {
+				if v == "nil-Vote" || i >= len(o.validators) || slices.Contains(o.voted, o.validators[i].address) {
+					continue
+				}
+				o.voted = append(o.voted, o.validators[i].address)
+			}
+		}
+	}
+
+	return nil
+}
+
+// commit reads who has signed the last block, and at what times.
+func (m *monitor) commit(ctx context.Context, o *observed) error {
+	if o.height == 0 {
+		return nil
+	}
+
+	res, err := m.rpc.Commit(ctx, &o.height)
+	if err != nil || res.Commit == nil {
+		return err
+	}
+
+	o.commitAt, o.clocks = res.Commit.Height, make(map[string]time.Time)
+
+	for _, sig := range res.Commit.Signatures {
+		if sig.BlockIDFlag == types.BlockIDFlagAbsent {
+			continue
+		}
+		address := sig.ValidatorAddress.String()
+		o.signers, o.clocks[address] = append(o.signers, address), sig.Timestamp
+		o.signed = o.signed || address == o.address
+	}
+
+	return nil
+}
+
+// signHeight returns the height of the signing state, or 0 if it cannot be read.
+func (m *monitor) signHeight() int64 {
+	if m.signs == "" {
+		return 0
+	}
+
+	var s struct {
+		Height int64 `json:"height,string"`
+	}
+	data, err := os.ReadFile(m.signs)
+	if err != nil || json.Unmarshal(data, &s) != nil {
+		return 0 // between two writes of CometBFT; a lost file has ended the start
+	}
+
+	return s.Height
+}
