@@ -65,7 +65,6 @@ var procedures = map[string]Access{
 	apiv1connect.AdminServiceStopProcedure:       AdminAccess,
 
 	apiv1connect.SnapshotServiceCreateSnapshotProcedure: AdminAccess,
-	apiv1connect.SnapshotServiceOfferSnapshotProcedure:  AdminAccess,
 	apiv1connect.SnapshotServiceListSnapshotsProcedure:  AdminAccess,
 	apiv1connect.SnapshotServiceRetentionProcedure:      AdminAccess,
 	apiv1connect.SnapshotServiceOfferSnapshotProcedure:  AdminAccess,
