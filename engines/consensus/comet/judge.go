@@ -138,6 +138,10 @@ func (h *health) judge(c *consensus.Condition, o *observed) {
 	next := h.height + 1
 
 	switch {
+	case h.failure.height == next && next == h.initial && strings.Contains(h.failure.text, "committed an invalid block"):
+		c.Is(consensus.WrongGenesis, "the peers' first block does not fit the genesis of this home "+
+			"(comet/config/genesis.json): %s", h.failure.text)
+
 	case h.failure.height == next:
 		c.Is(consensus.Halted, "CometBFT's consensus has failed at height %d: %s", next, h.failure.text)
 
