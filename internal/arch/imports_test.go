@@ -31,6 +31,7 @@ var layers = []struct {
 	{"internal/readme", []string{"supervisor", "node", "client"}, "the README's code is compiled"},
 	{"internal/cometclients", []string{"node", "client", "engines", "proto", "supervisor"},
 		"other people's clients are tried on a whole node"},
+	{"internal/benchtable", nil, "it reads what benchmarks print, and is no part of the node"},
 	{"internal/releasecheck", nil, "it builds what is published, and is no part of it"},
 	{"examples", []string{"supervisor", "pubsub", "eventlog", "engines", "node", "client", "proto",
 		"cmd/coppice/command"},

@@ -142,8 +142,8 @@ func TestNoSleepInTests(t *testing.T) {
 // exits are the places that may end the process; everybody else returns an error to somebody who
 // can say why. The node does where the state's files are held by something that failed for good and
 // cannot be stopped in order; WatchParent is for the main function of a child process, and says so.
-var exits = []string{"cmd", "examples", "internal/arch/measure", "internal/benchtable", "internal/releasecheck", "node/node.go",
-	"supervisor/process/watch.go"}
+var exits = []string{"cmd", "examples", "internal/arch/measure", "internal/benchtable", "internal/releasecheck",
+	"node/node.go", "supervisor/process/watch.go"}
 
 func TestOnlyCommandsExit(t *testing.T) {
 	for _, f := range goFiles(t) {

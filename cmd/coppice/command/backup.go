@@ -58,7 +58,8 @@ The admin token is left out. A home with CometBFT is refused.`,
 					return printJSON(out, info)
 				}
 				return errors.Join(printJSON(out,
-					salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.NoLog, lost.Cut, lost.Settled}), unsettled(lost))
+					salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.NoLog, lost.Cut, lost.Settled}),
+					unsettled(lost))
 			}
 
 			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s after it, verified\n",

@@ -42,7 +42,8 @@ Offer returns when the snapshot is complete. It needs the admin token.`,
 				return printJSON(cmd.OutOrStdout(), offeredJSON{s.Height, s.Keys, s.Bytes, s.Chunks})
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(),
-				"peers are offered the state at height %d: %d keys, %s in %d chunks\n", s.Height, s.Keys, byteCount(int64(s.Bytes)), s.Chunks)
+				"peers are offered the state at height %d: %d keys, %s in %d chunks\n", s.Height, s.Keys,
+				byteCount(int64(s.Bytes)), s.Chunks)
 
 			return err
 		},

@@ -45,7 +45,8 @@ import (
 // child that is the test binary.
 const clockFile = "test-clock"
 
-// programMain is the program's main function, except that a CometBFT whose home has a clockFile votes with that clock.
+// programMain is the program's main function, except that a CometBFT whose home has a clockFile
+// votes with that clock.
 func programMain() {
 	var o child.Options
 	f := flag.NewFlagSet(child.Command, flag.ContinueOnError)

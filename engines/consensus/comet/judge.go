@@ -138,7 +138,8 @@ func (h *health) judge(c *consensus.Condition, o *observed) {
 	next := h.height + 1
 
 	switch {
-	case h.failure.height == next && next == h.initial && strings.Contains(h.failure.text, "committed an invalid block"):
+	case h.failure.height == next && next == h.initial &&
+		strings.Contains(h.failure.text, "committed an invalid block"):
 		c.Is(consensus.WrongGenesis, "the peers' first block does not fit the genesis of this home "+
 			"(comet/config/genesis.json): %s", h.failure.text)
 
