@@ -163,7 +163,8 @@ func TestOwnedImports(t *testing.T) {
 	}
 }
 
-// commandLibrary is the command line as a library: the tops of other programs import it, as ours does.
+// commandLibrary is the command line as a library: the tops of other programs import it, as ours
+// does.
 const commandLibrary = module + "/cmd/coppice/command"
 
 func TestNothingImportsCommands(t *testing.T) {
