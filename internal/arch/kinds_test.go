@@ -60,6 +60,10 @@ var folders = []struct {
 	{"engines/backend/kvstore", library, []string{"engines/chain"}, "a backend is code of transactions, and no more"},
 	{"engines/backend/backendtest", library, []string{"engines/chain"}, "backends are tested without a node"},
 
+	{"engines/rounds", library, []string{"engines/chain"},
+		"the FSM is pure: it is checked, simulated and replayed without a node"},
+	{"engines/rounds/roundstest", library, []string{"engines/rounds"}, "tables are simulated without a node"},
+
 	{"engines/router", engine, nil, ""},
 	{"engines/logger", engine, nil, ""},
 	{"engines/mempool", engine, nil, ""},
