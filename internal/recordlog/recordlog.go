@@ -59,8 +59,8 @@ func journalChunk(b []byte) (n int, ok bool) {
 	return n, binary.LittleEndian.Uint32(b) == checksum(b[6:n])
 }
 
-// written reports whether b, which begins with a chunk whose length reaches beyond b, was written to
-// its end, so that the length is damaged: the chunk matches its checksum with what is there, or
+// written reports whether b, which begins with a chunk whose length reaches beyond b, was written
+// to its end, so that the length is damaged: the chunk matches its checksum with what is there, or
 // another chunk begins in it.
 func written(b []byte) bool {
 	if binary.LittleEndian.Uint32(b) == checksum(b[6:]) {
