@@ -19,6 +19,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
+	"github.com/coppice-go/coppice/internal/recordlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -147,6 +148,10 @@ func Open(dir string, o Options) (_ *DB, err error) {
 		return nil, fmt.Errorf("state %s: %w", dir, err)
 	}
 
+	if err := checkManifest(o.FS, dir); err != nil {
+		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(openError(err), lock.Close()))
+	}
+
 	d := &DB{dir: dir, o: o, lock: lock, failed: make(chan struct{}), hasher: apphash.NewHasher()}
 	if d.pdb, err = pebble.Open(dir, d.pebbleOptions()); err != nil {
 		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(openError(err), lock.Close()))
@@ -156,6 +161,28 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	}
 
 	return d, nil
+}
+
+// checkManifest returns an error for a MANIFEST that has other bytes than were written. Pebble ends
+// at such a place without an error. The state would then be an older one, in which numbers are used
+// again that its tables already have, and a later compaction would fail.
+func checkManifest(fs vfs.FS, dir string) error {
+	desc, err := pebble.Peek(dir, fs)
+	if err != nil || !desc.Exists {
+		return err
+	}
+	f, err := fs.Open(desc.ManifestFilename)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := recordlog.Check(data); err != nil {
+		return fmt.Errorf("%s: %w", fs.PathBase(desc.ManifestFilename), err)
+	}
+	return nil
 }
 
 // openError returns an error of pebble.Open with its class: ErrNone, or ErrDamaged for damaged

@@ -29,11 +29,11 @@ var kinds = []struct {
 	reason string
 }{
 	{engine, []string{"engines", "engines/chain", "engines/tail", "pubsub", "eventlog", "supervisor", "proto",
-		"internal/durable", "internal/flock"},
+		"internal/durable", "internal/flock", "internal/recordlog"},
 		"engines never import engines: each declares the small interface that it consumes, so that it can be read, " +
 			"tested and replaced by itself, and node connects them"},
 	{driver, []string{"engines", "engines/chain", "engines/tail", "engines/consensus", "eventlog", "supervisor",
-		"proto", "internal/durable", "internal/flock"},
+		"proto", "internal/durable", "internal/flock", "internal/recordlog"},
 		"a driver is handed the node through the interfaces of engines/consensus, so that drivers can be exchanged"},
 	{sink, []string{"engines", "engines/chain", "engines/tail", "engines/streams", "eventlog", "supervisor", "proto"},
 		"a sink is handed events through the interfaces of engines/streams, so that sinks can be exchanged"},

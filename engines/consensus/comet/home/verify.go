@@ -17,6 +17,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/opt"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/internal/recordlog"
 )
 
 // Verify reads CometBFT's home while no node runs: its configuration, its keys, and every byte of
@@ -80,7 +81,7 @@ func verifyDatabase(ctx context.Context, dir string) error {
 		}
 		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err == nil {
-			err = checkJournal(data)
+			err = recordlog.Check(data)
 		}
 		if err != nil {
 			return damaged(dir, fmt.Errorf("%s: %w", e.Name(), err))

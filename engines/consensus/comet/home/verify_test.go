@@ -11,7 +11,6 @@ import (
 
 	cfg "github.com/cometbft/cometbft/config"
 	"github.com/stretchr/testify/require"
-	"github.com/syndtr/goleveldb/leveldb/util"
 
 	"github.com/coppice-go/coppice/engines/consensus"
 )
@@ -91,30 +90,6 @@ func TestEveryByteOfADatabaseIsVerified(t *testing.T) {
 	require.Greater(t, found[".ldb"], 60, "the tables")
 	require.Greater(t, found[".log"], 60, "the journal")
 	require.Positive(t, found[""], "CURRENT and MANIFEST")
-}
-
-// A journal that was cut while it was written is whole, at whatever byte it was cut.
-func TestATornJournalIsNoDamage(t *testing.T) {
-	var journal []byte
-	for i := range 40 {
-		chunk := append([]byte{0, 0, 0, 0, 0, 0, 1}, strings.Repeat(fmt.Sprint(i), 300)...)
-		n := len(chunk) - journalHeader
-		chunk[4], chunk[5] = byte(n), byte(n>>8)
-		sum := util.NewCRC(chunk[6:]).Value()
-		chunk[0], chunk[1], chunk[2], chunk[3] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
-		journal = append(journal, chunk...)
-	}
-
-	journal = journal[:journalBlock/2]
-	for n := range journal {
-		require.NoError(t, checkJournal(journal[:n]), "cut at byte %d", n)
-	}
-
-	journal[100] ^= 1
-	require.ErrorContains(t, checkJournal(journal), "the chunk at byte 0")
-	journal[100] ^= 1
-	journal[5] ^= 0x40 // its length now reaches beyond the end, as that of a torn one
-	require.ErrorContains(t, checkJournal(journal), "the chunk at byte 0")
 }
 
 // A database that goleveldb would not open, or would begin anew, is named before CometBFT starts.
