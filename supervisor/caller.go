@@ -37,7 +37,7 @@ func (s *scope) enter(ctx context.Context) (call context.Context, leave func(), 
 	if child == nil {
 		return ctx, func() {}, nil
 	}
-	if !child.started() {
+	if s.waitsForStart(ctx, child) {
 		return nil, nil, ErrWouldDeadlock
 	}
 
@@ -49,6 +49,18 @@ func (s *scope) enter(ctx context.Context) (call context.Context, leave func(), 
 	})
 
 	return call, func() { forget(); cancel(nil) }, nil
+}
+
+// waitsForStart reports whether the acknowledgment of child's start needs that of the caller. It
+// does not if the caller has started, or a supervisor between the two: the rest of child's start
+// goes on without the caller.
+func (s *scope) waitsForStart(ctx context.Context, child *incarnation) bool {
+	for inc := incarnationOf(ctx); inc != child; inc = inc.parent {
+		if inc.started() {
+			return false
+		}
+	}
+	return !child.started()
 }
 
 // deadlocks reports whether ctx belongs to a child of this run, to one below, or to the run's own

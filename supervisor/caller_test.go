@@ -141,6 +141,36 @@ func TestSelfCall_InAStart(t *testing.T) {
 	require.NoError(t, <-got)
 }
 
+// A child that runs, below a supervisor that is still starting, is served when that start is over:
+// the start does not wait for it.
+func TestSelfCall_BelowAStart(t *testing.T) {
+	called, got := make(chan struct{}), make(chan error, 1)
+	var top *supervisor.Supervisor
+
+	caller := supervisor.Child{ID: "caller", Start: func(context.Context) (supervisor.Service, error) {
+		return supervisor.ServiceFunc(func(ctx context.Context) error {
+			close(called)
+			got <- second(top.StartChild(ctx, supervisor.Child{ID: "x", Start: idle}))
+			<-ctx.Done()
+			return ctx.Err()
+		}), nil
+	}}
+	slow := supervisor.Child{ID: "slow", Start: func(ctx context.Context) (supervisor.Service, error) {
+		<-called
+		return idle(ctx)
+	}}
+	mid, err := supervisor.New(supervisor.Spec{Build: children(caller, slow)})
+	require.NoError(t, err)
+	top, err = supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "mid",
+		Start: func(context.Context) (supervisor.Service, error) { return mid, nil }})})
+	require.NoError(t, err)
+
+	r, err := top.Start(ctx)
+	require.NoError(t, err)
+	require.NoError(t, <-got)
+	require.NoError(t, r.Stop(ctx))
+}
+
 // Build runs while its supervisor waits for it: at the start, and in a reload.
 func TestSelfCall_InBuild(t *testing.T) {
 	got := make(chan error, 2)
