@@ -52,10 +52,16 @@ type health struct {
 	seen    *observed // nil: none since the process began
 	silent  error     // why the last poll failed; nil if it did not
 	silence time.Time // when polls began to fail
-	votesAt int64     // the height on which votes came at voting
+	votesAt place     // where votes began to come at voting
 	voting  time.Time
 	apart   time.Duration    // see offset
 	heard   map[string]int64 // the height at which a validator voted last, by address
+}
+
+// place is a round of the height after a block.
+type place struct {
+	height int64 // of the block
+	round  int
 }
 
 // fault is something that went wrong at a height.
@@ -165,8 +171,8 @@ func (h *health) polled(o *observed, err error) {
 	if h.seen == nil || h.seen.catchingUp && !o.catchingUp {
 		h.moved = h.now() // from here on a quorum would make a block
 	}
-	if len(o.voted) > 0 && h.votesAt != o.height {
-		h.votesAt, h.voting = o.height, h.now()
+	if at := (place{o.height, o.round}); len(o.voted) > 0 && h.votesAt != at {
+		h.votesAt, h.voting = at, h.now()
 	}
 
 	for _, address := range o.signers {
@@ -262,7 +268,8 @@ type observed struct {
 	address    string // of this node's key
 	validators []validator
 	step       int
-	voted      []string // addresses of those that have voted at the height under way, in any round
+	voted      []string // addresses of those that have voted in round
+	round      int      // the newest round with votes, of the height under way
 	signed     bool     // this node's vote is in the last commit
 	signers    []string // of the last commit
 

@@ -69,14 +69,15 @@ func (h *health) alone(o *observed) bool {
 // it, if there was something to decide.
 func (h *health) stands() bool { return h.now().Sub(h.moved) >= h.bound }
 
-// stuck reports whether validators have voted for the next block for so long that a quorum would
-// have made it.
+// stuck reports whether the votes of one round came so long ago that a quorum would have made the
+// block, or begun the next round.
 func (h *health) stuck(o *observed) bool {
-	return len(o.voted) > 0 && h.votesAt == o.height && h.now().Sub(h.voting) >= h.bound && h.stands()
+	return len(o.voted) > 0 && h.votesAt == place{o.height, o.round} && h.now().Sub(h.voting) >= h.bound && h.stands()
 }
 
 // present returns the addresses of the validators that were heard from. While the votes for a block
-// come to nothing, these are the ones that have voted. Otherwise they are those that have signed
+// come to nothing, these are the ones that have voted in the newest round: one that has voted in an
+// earlier round may have stopped since. Otherwise they are those that have signed
 // one of the last blocks: a commit needs not all, and while a chain is idle, nobody votes. If no
 // peer can be heard, only this node is present.
 func (h *health) present(o *observed) []string {

@@ -104,15 +104,21 @@ func (m *monitor) votes(ctx context.Context, o *observed) error {
 	if err != nil {
 		return err
 	}
+	return o.readVotes(res.RoundState)
+}
 
+// readVotes takes the step and the votes of the newest round that has some from CometBFT's
+// description of its round.
+func (o *observed) readVotes(roundState []byte) error {
 	var state struct {
 		At    string `json:"height/round/step"`
 		Votes []struct {
+			Round      int      `json:"round"`
 			Prevotes   []string `json:"prevotes"`
 			Precommits []string `json:"precommits"`
 		} `json:"height_vote_set"`
 	}
-	if err := json.Unmarshal(res.RoundState, &state); err != nil {
+	if err := json.Unmarshal(roundState, &state); err != nil {
 		return fmt.Errorf("consensus_state: %w", err)
 	}
 
@@ -122,17 +128,26 @@ func (m *monitor) votes(ctx context.Context, o *observed) error {
 	}
 
 	for _, round := range state.Votes {
-		for _, votes := range [][]string{round.Prevotes, round.Precommits} {
-			for i, v := range votes {
-				if v == "nil-Vote" || i >= len(o.validators) || slices.Contains(o.voted, o.validators[i].address) {
-					continue
-				}
-				o.voted = append(o.voted, o.validators[i].address)
-			}
+		if voted := o.voters(round.Prevotes, round.Precommits); len(voted) > 0 && round.Round >= o.round {
+			o.round, o.voted = round.Round, voted
 		}
 	}
 
 	return nil
+}
+
+// voters returns the addresses of the validators that have a vote in one of the lists, which have an
+// entry for each validator.
+func (o *observed) voters(lists ...[]string) (addresses []string) {
+	for _, votes := range lists {
+		for i, v := range votes {
+			if v == "nil-Vote" || i >= len(o.validators) || slices.Contains(addresses, o.validators[i].address) {
+				continue
+			}
+			addresses = append(addresses, o.validators[i].address)
+		}
+	}
+	return addresses
 }
 
 // commit reads who has signed the last block, and at what times.
