@@ -1,0 +1,45 @@
+package comet
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+)
+
+// A validator that stops after it has voted in an early round of a height is missing in the round
+// that does not end: the two that are left of four are no quorum.
+func TestAValidatorThatStopsBetweenTwoRoundsIsMissing(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := newHealth(func() time.Time { return now })
+	h.height, h.moved, h.follows, h.up = 7, now, true, true
+	h.report = child.Report{Peers: []child.Peer{{ID: "b"}, {ID: "c"}, {ID: "d"}}, Configured: []string{"b", "c", "d"}}
+
+	poll := func(state string) consensus.Condition {
+		o := &observed{height: 7, address: "A", validators: []validator{{"A", 10}, {"B", 10}, {"C", 10}, {"D", 10}},
+			signers: []string{"A", "B", "C"}}
+		require.NoError(t, o.readVotes([]byte(state)))
+		h.polled(o, nil)
+		var c consensus.Condition
+		h.judge(&c, o)
+		return c
+	}
+
+	const first = `{"round":0,"prevotes":["Vote{0:A}","Vote{1:B}","Vote{2:C}","nil-Vote"],"precommits":[]}`
+	const second = `{"round":1,"prevotes":["Vote{0:A}","nil-Vote","Vote{2:C}","nil-Vote"],"precommits":[]}`
+
+	require.NotEqual(t, consensus.NoQuorum, poll(`{"height/round/step":"8/0/4","height_vote_set":[`+first+`]}`).State)
+	now = now.Add(h.bound)
+	both := `{"height/round/step":"8/1/4","height_vote_set":[` + first + `,` + second + `,{"round":2,"prevotes":["nil-Vote"]}]}`
+	require.NotEqual(t, consensus.NoQuorum, poll(both).State, "the round has just begun")
+
+	now = now.Add(h.bound)
+	c := poll(both)
+	require.Equal(t, consensus.NoQuorum, c.State)
+	require.Contains(t, c.Reason, "voting power 20 of 40 is present")
+	require.Contains(t, c.Reason, "B")
+	require.Contains(t, c.Reason, "D")
+}
