@@ -192,7 +192,8 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error) {
 	if o.state.Started() {
 		if o.state.ChainID != rec.ChainId || o.state.Period != rec.Period {
-			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has already started, got %s (period %d)",
+			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has already started, got %s (period %d): "+
+				"genesis.json, or the genesis of the consensus, was edited; copy it from another node of the chain",
 				ErrGenesis, o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
 		}
 

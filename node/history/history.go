@@ -54,12 +54,23 @@ func (e *ForeignError) Error() string {
 	was := fmt.Sprintf("%v: the cursor is record %d of history %s", ErrForeign, e.Index, e.History)
 	now := fmt.Sprintf("the log's is %s since record %d", e.Now, e.Since)
 	if e.Known {
-		return fmt.Sprintf("%s, but in this log that history ends at record %d; %s: the log was restored or replaced. "+
-			"Records up to %d are the same: drop what was made from later ones, and start again from %s:%d", was,
-			e.Common, now, e.Common, e.History, e.Common)
+		text := fmt.Sprintf("%s, but in this log that history ends at record %d; %s: the log was restored or replaced. "+
+			"Records up to %d are the same: keep what was made from them, drop what was made from later ones", was,
+			e.Common, now, e.Common)
+		if e.Common+1 < e.First {
+			return fmt.Sprintf("%s. The log has no record from %d to %d any more: take what they did from the state, and "+
+				"start again from %d", text, e.Common+1, e.First-1, e.First-1)
+		}
+		return fmt.Sprintf("%s, and start again from %s:%d", text, e.History, e.Common)
+	}
+	if e.First > 1 {
+		return fmt.Sprintf("%s, which this log does not have; %s: the log was restored without its older records, was "+
+			"replaced, or is another node's. Its oldest record is %d: nothing says which of the earlier ones were the "+
+			"same. Keep what was made from them only if the log was restored from a backup of this node, and start "+
+			"again from %d; otherwise begin anew from the state", was, now, e.First, e.First-1)
 	}
 	return fmt.Sprintf("%s, which this log does not have; %s: the log was replaced, or is another node's. Drop what "+
-		"was made from the other log, and start again from 0, the oldest record that is kept (%d)", was, now, e.First)
+		"was made from the other log, and start again from 0", was, now)
 }
 
 // Is reports whether target is ErrForeign, the class of every ForeignError.

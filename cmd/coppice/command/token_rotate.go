@@ -68,8 +68,11 @@ the file. If the home has no such token yet, rotate makes it.`,
 			}
 
 			until := "no older one is valid"
-			if !expires.IsZero() {
+			switch {
+			case !expires.IsZero():
 				until = "the old one is valid until " + expires.Format(time.RFC3339)
+			case grace > 0:
+				until = "its file was missing, so the old one has no grace: clients must take the new one now"
 			}
 			_, err = fmt.Fprintf(out, "the new %v token is in %s; %s\n", level, path, until)
 

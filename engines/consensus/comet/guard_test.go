@@ -14,6 +14,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -82,6 +83,7 @@ func TestAHomeThatItsOwnBlocksContradictIsRefused(t *testing.T) {
 			own.state = c.state
 			editJSON(t, filepath.Join(broken, k.file), k.edit)
 
+			require.ErrorIs(t, child.Verify(broken), k.is, "verify says what a start says")
 			err := serve(t, broken, own)
 			require.ErrorIs(t, err, k.is)
 			require.ErrorIs(t, err, consensus.ErrFinal)
@@ -96,6 +98,7 @@ func TestAHomeThatItsOwnBlocksContradictIsRefused(t *testing.T) {
 		same := filepath.Join(t.TempDir(), "comet")
 		require.NoError(t, os.CopyFS(same, os.DirFS(home)))
 		editJSON(t, filepath.Join(same, genesis), func(d map[string]any) { validator(d)["name"] = "another name" })
+		require.NoError(t, child.Verify(same))
 		own := newFakeCore()
 		own.state = c.state
 		drive(t, same, own)

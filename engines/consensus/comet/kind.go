@@ -219,9 +219,14 @@ func (Kind) Init(h consensus.Home, options any) error {
 			VoteExtensionsHeight: o.VoteExtensionsHeight})
 }
 
-// Verify reads the CometBFT home in a home (see comethome.Verify).
+// Verify reads the CometBFT home in a home (see comethome.Verify), and then makes the checks that
+// CometBFT's process makes of it at its start.
 func (Kind) Verify(ctx context.Context, h consensus.Home, s chain.State) error {
-	return comethome.Verify(ctx, comethome.Dir(h.Dir), s)
+	home := comethome.Dir(h.Dir)
+	if err := comethome.Verify(ctx, home, s); err != nil {
+		return err
+	}
+	return child.Verify(home)
 }
 
 // Reset returns an error, because it is not supported yet.

@@ -48,6 +48,30 @@ func (g *guard) open(ctx *cfg.DBContext) (dbm.DB, error) {
 	return db, nil
 }
 
+// Verify makes the checks of a start in the home of a node that does not run, and changes nothing.
+// comethome.Verify must have passed.
+func Verify(home string) error {
+	c, err := comethome.LoadConfig(home)
+	if err != nil {
+		return err
+	}
+
+	g := &guard{config: c, now: time.Now()}
+	if c.PrivValidatorListenAddr == "" {
+		g.own = privval.LoadFilePVEmptyState(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()).Key.PubKey
+	}
+
+	blocks, states, err := comethome.OpenStores(c)
+	if err != nil || states == nil {
+		return err
+	}
+	defer blocks.Close()
+	defer states.Close()
+	g.blocks = blocks
+
+	return g.check(states)
+}
+
 func (g *guard) check(states dbm.DB) error {
 	doc, err := g.genesis(states)
 	if err != nil {
@@ -141,8 +165,8 @@ func (g *guard) signing(blocks *store.BlockStore, state sm.State, doc *types.Gen
 			continue
 		}
 		return fmt.Errorf("%w: %s, and block %d has this validator's precommit of round %d; "+
-			"with it this validator could sign twice: put the file back as it was last, never an older copy, or "+
-			"replace the validator's key (see Keys in docs/cometbft.md)", comethome.ErrSigningOld, is, h, commit.Round)
+			"with it this validator could sign twice: put the file back as it was last, never an older copy; if "+
+			"that is lost, see Signing state in docs/cometbft.md", comethome.ErrSigningOld, is, h, commit.Round)
 	}
 
 	last := max(blocks.Height(), state.LastBlockHeight, doc.InitialHeight-1)

@@ -3,6 +3,7 @@ package home
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,10 +11,8 @@ import (
 
 	dbm "github.com/cometbft/cometbft-db"
 	cfg "github.com/cometbft/cometbft/config"
-	cmtjson "github.com/cometbft/cometbft/libs/json"
 	sm "github.com/cometbft/cometbft/state"
 	"github.com/cometbft/cometbft/store"
-	"github.com/cometbft/cometbft/types"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 
 	"github.com/coppice-go/coppice/engines/chain"
@@ -115,14 +114,29 @@ func openReadOnly(dir string) (*dbm.GoLevelDB, error) {
 		&opt.Options{ReadOnly: true, ErrorIfMissing: true})
 }
 
+// OpenStores opens the databases of blocks and of states, and changes nothing in them. The databases
+// are nil if CometBFT was never started in the home.
+func OpenStores(c *cfg.Config) (blocks, states dbm.DB, err error) {
+	blockDir, stateDir := databaseDir(c, blockDatabase), databaseDir(c, stateDatabase)
+	if begun, err := began(blockDir, stateDir); err != nil || !begun {
+		return nil, nil, err
+	}
+
+	b, err := openReadOnly(blockDir)
+	if err != nil {
+		return nil, nil, damaged(blockDir, err)
+	}
+	s, err := openReadOnly(stateDir)
+	if err != nil {
+		return nil, nil, errors.Join(damaged(stateDir, err), b.Close())
+	}
+
+	return b, s, nil
+}
+
 // verifyChain compares the blocks and the state of CometBFT with each other and with the state of
 // the home, as CometBFT's handshake does.
 func verifyChain(c *cfg.Config, s chain.State) (err error) {
-	blockDir, stateDir := databaseDir(c, blockDatabase), databaseDir(c, stateDatabase)
-	if begun, err := began(blockDir, stateDir); err != nil || !begun {
-		return err
-	}
-
 	// The stores panic when they cannot decode what they read.
 	defer func() {
 		if p := recover(); p != nil {
@@ -130,26 +144,17 @@ func verifyChain(c *cfg.Config, s chain.State) (err error) {
 		}
 	}()
 
-	blockDB, err := openReadOnly(blockDir)
-	if err != nil {
-		return damaged(blockDir, err)
-	}
-	defer blockDB.Close()
-
-	stateDB, err := openReadOnly(stateDir)
-	if err != nil {
-		return damaged(stateDir, err)
-	}
-	defer stateDB.Close()
-
-	if err := sameGenesisDoc(c, stateDB); err != nil {
+	blockDB, stateDB, err := OpenStores(c)
+	if err != nil || stateDB == nil {
 		return err
 	}
+	defer blockDB.Close()
+	defer stateDB.Close()
 
 	blocks := store.NewBlockStore(blockDB)
 	theirs, err := sm.NewStore(stateDB, sm.StoreOptions{}).Load()
 	if err != nil {
-		return damaged(stateDir, err)
+		return damaged(databaseDir(c, stateDatabase), err)
 	}
 
 	base, top, state, app := blocks.Base(), blocks.Height(), theirs.LastBlockHeight, int64(s.Height)
@@ -188,33 +193,4 @@ func began(dirs ...string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// sameGenesisDoc returns an error if CometBFT's genesis file differs from the genesis that its
-// chain began with, which its database has.
-func sameGenesisDoc(c *cfg.Config, stateDB dbm.DB) error {
-	kept, err := stateDB.Get([]byte("genesisDoc"))
-	if err != nil || kept == nil {
-		return err
-	}
-	var began *types.GenesisDoc
-	if err := cmtjson.Unmarshal(kept, &began); err != nil {
-		return damaged(databaseDir(c, stateDatabase), fmt.Errorf("genesis: %w", err))
-	}
-
-	doc, err := types.GenesisDocFromFile(c.GenesisFile())
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrHome, err)
-	}
-	now, err := cmtjson.Marshal(doc)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrHome, err)
-	}
-	was, err := cmtjson.Marshal(began)
-	if err == nil && !bytes.Equal(now, was) {
-		err = fmt.Errorf("%w: %s is not the genesis that the chain began with: put the chain's genesis back",
-			ErrGenesis, c.GenesisFile())
-	}
-
-	return err
 }
