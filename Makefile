@@ -5,7 +5,7 @@ GO           ?= go
 GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Packages under test at once and tests of one package at once. The race detector is heavy; two suits small machines.
 PARALLEL     ?= 2
-TEST_TIMEOUT ?= 10m
+TEST_TIMEOUT ?= 15m
 BENCH        ?= .
 BENCH_COUNT  ?= 5
 BENCH_FLAGS  ?=

@@ -10,13 +10,14 @@ func (a *app) genesisCommand() *cobra.Command {
 
   on each machine    coppice init --consensus cometbft --p2p 0.0.0.0:26656
                      coppice genesis entry --address HOST:26656 > NAME.json
-  on one machine     coppice genesis collect --chain-id orchard --genesis-in 10m *.json > network.json
-  on each machine    coppice genesis install network.json
+  on one machine     coppice genesis collect --chain-id orchard --genesis-in 10m *.json > net.json
+  on each machine    coppice genesis install net.json
                      coppice genesis check
                      coppice start
 
-No file in it is secret. All machines must install the same network.json: compare the sha256 that
+No file in it is secret. All machines must install the same net.json: compare the sha256 that
 check prints.`,
+		Example: "  coppice genesis check",
 	}
 	cmd.AddCommand(a.genesisEntry(), a.genesisCollect(), a.genesisInstall(), a.genesisCheck())
 	return cmd

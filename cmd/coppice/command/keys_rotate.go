@@ -12,6 +12,7 @@ func (a *app) keysRotate() *cobra.Command {
 		Short: "Replace a key of a stopped home",
 		Long: `Rotate replaces a key of a home whose node is stopped. The old key stays beside the new one, with
 its id or address in its name.`,
+		Example: "  coppice keys rotate node",
 	}
 	cmd.AddCommand(a.rotateNode(), a.rotateValidator())
 	return cmd

@@ -54,6 +54,9 @@ func batchOf(n int, height int64) []byte {
 // that read nothing, take a bounded amount of memory. (Before, one such request took 2.5 GiB and
 // four took 9.4.) RPC_BEFORE=1 measures our own socket, which has no limits.
 func TestTheMemoryOfTheRPCIsBounded(t *testing.T) {
+	if os.Getenv("COPPICE_SOAK") == "" {
+		t.Skip("minutes of copying on a busy machine: make soak runs it, and package rpcserver has the limits' own tests")
+	}
 	c := newFakeCore()
 	c.idle = true
 	port := freePort(t)
