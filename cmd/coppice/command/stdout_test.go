@@ -105,7 +105,8 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	for _, sh := range []string{"bash", "zsh", "fish", "powershell"} {
 		lost("completion", sh)
 	}
-	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate"} {
+	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate",
+		"genesis", "peers", "token"} {
 		lost(strings.Fields(group)...)
 	}
 	lost("load", "--help")
@@ -198,6 +199,8 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost(at("validators")...)
 	lost(at("validators", "update", "--key", "gov.key", id.PubKey+"=11")...)
 	lost(at("snapshot", "offer")...)
+	lost(at("peers", "list")...)
+	lost(at("peers", "add", strings.Repeat("a", 40)+"@127.0.0.1:1")...)
 	lost("testnet", "status", "--dir", "net")
 	silent("testnet", "partition", "0", "--dir", "net")
 	silent("testnet", "partition", "--heal", "--dir", "net")
@@ -209,6 +212,15 @@ func TestLostOutputIsAFailure(t *testing.T) {
 
 	// Keys of a stopped validator. The signer prints nothing, and runs until it is told to stop.
 	s.run("init", "--home", "val", "--consensus", "cometbft")
+	lost("token", "rotate", "admin", "--home", "val")
+	entry := []string{"genesis", "entry", "--home", "val", "--address", "127.0.0.1:26656"}
+	lost(entry...)
+	write("val.json", s.run(entry...))
+	collect := []string{"genesis", "collect", "--chain-id", "lost", "val.json"}
+	lost(collect...)
+	write("net.json", s.run(collect...))
+	lost("genesis", "install", "net.json", "--home", "val")
+	lost("genesis", "check", "--home", "val")
 	lost("keys", "show", "--home", "val")
 	lost("keys", "rotate", "node", "--home", "val")
 	require.NoError(t, os.Remove(filepath.Join(s.dir, "val", "comet", "config", "node_key.json")))
