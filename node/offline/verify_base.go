@@ -31,10 +31,13 @@ func (r *verification) checkAgreement(log *eventlog.Log) error {
 		return nil
 	}
 	s, err := install.ReadLoggedState(r.state)
-	if err != nil || s.Index == 0 {
+	if err == nil && s.Index > 0 {
+		err = install.Agree(log, s)
+	}
+	if err != nil {
 		return err
 	}
-	return install.Agree(log, s)
+	return r.stateGenesis(r.state.State())
 }
 
 // snapshots returns the directory of the home's snapshots.

@@ -138,6 +138,11 @@ func (a *app) nodeError(ctx context.Context, err error) error {
 
 // notYet returns the error for an accepted transaction whose result did not come in time.
 func notYet(id chain.TxID, why error) error {
+	if pending, ok := why.(interface{ Unwrap() []error }); ok && errors.Is(why, client.ErrPending) {
+		causes := pending.Unwrap()
+		why = causes[len(causes)-1] // the rest is said here
+	}
+
 	return fmt.Errorf("accepted as %s, not in a block yet: coppice tx get %[1]s (%w)", id, why)
 }
 
