@@ -96,7 +96,7 @@ type stateNode struct {
 	t    *testing.T
 	home string
 	cmd  *exec.Cmd
-	out  bytes.Buffer
+	out  lockedBuffer
 	cl   *client.Client
 
 	mu     sync.Mutex
@@ -129,6 +129,24 @@ func watchNode(t *testing.T, dir string) *stateNode {
 	t.Cleanup(func() { cancel(); <-done; n.cl.CloseIdle() })
 
 	return n
+}
+
+// lockedBuffer takes the output of a process that still runs when it is read.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // runNode starts the node of a home.

@@ -38,7 +38,7 @@ func (a *app) statusCommand() *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Print whether the node is ready and where its chain stands; fail until it is ready",
+		Short: "Print whether the node is ready, and where its chain stands",
 		Long: `Status prints whether the node is ready, and if not, what it waits for; and where its chain stands:
 height, app hash, pool, log, peers and validators. A node is ready when it takes transactions and
 sees them committed. Status exits 1 until the node is ready, also with --json. With --wait it waits

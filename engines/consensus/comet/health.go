@@ -34,9 +34,10 @@ type health struct {
 	lightClient string // why the light client of the state sync cannot begin
 
 	// of its log
-	failure  fault // consensus failure
-	invalid  fault // a block of the peers that does not fit
-	refused  fault // the key has refused to sign
+	foreign  string // a peer's genesis differs from this home's: its notice
+	failure  fault  // consensus failure
+	invalid  fault  // a block of the peers that does not fit
+	refused  fault  // the key has refused to sign
 	refusals int
 
 	// of the application
@@ -186,6 +187,13 @@ func (h *health) polled(o *observed, err error) {
 	if o.signed {
 		h.refusals = 0
 	}
+}
+
+// differs notes that a peer's chain began with another genesis than this home's.
+func (h *health) differs(text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.foreign = text
 }
 
 // logged reads a line of CometBFT's log for what only the log says.

@@ -150,6 +150,10 @@ func (h *health) judge(c *consensus.Condition, o *observed) {
 	case h.stateSync && !h.follows && h.height == 0:
 		h.judgeSnapshot(c)
 
+	case len(h.report.Peers) == 0 && h.foreign != "":
+		c.Is(consensus.WrongGenesis, "the peers' genesis does not fit the genesis of this home, and none is "+
+			"connected: %s", h.foreign)
+
 	case len(h.report.Peers) == 0 && h.otherChain() != "":
 		c.Is(consensus.WrongGenesis, "%d of %d configured peers are of another chain, and none is connected: %s",
 			len(h.report.Refused), len(h.report.Configured), h.otherChain())

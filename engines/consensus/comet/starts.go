@@ -201,6 +201,9 @@ func (t *tree) stdout(line []byte) {
 
 // notice logs what the process has found out. A double sign is an alarm.
 func (t *tree) notice(n child.Notice) {
+	if n.Topic == child.PeerGenesis {
+		t.health.differs(n.Text)
+	}
 	if !t.starts.news(n, time.Now()) {
 		return // another process of this home has said the same
 	}
