@@ -78,7 +78,8 @@ func (t Tokens) where(want Access) string {
 		}
 	}
 
-	return fmt.Sprintf("the token is in the file %s of the node's home; if it is lost, 'coppice token rotate %v' makes another", least.File(), least)
+	return fmt.Sprintf("the token is in the file %s of the node's home; if it is lost, 'coppice token rotate %v' "+
+		"makes another", least.File(), least)
 }
 
 // authorize checks that a request has a token that allows want. The errors name the file that holds

@@ -54,11 +54,13 @@ func (e *ForeignError) Error() string {
 	was := fmt.Sprintf("%v: the cursor is record %d of history %s", ErrForeign, e.Index, e.History)
 	now := fmt.Sprintf("the log's is %s since record %d", e.Now, e.Since)
 	if e.Known {
-		text := fmt.Sprintf("%s, but in this log that history ends at record %d; %s: the log was restored or replaced. "+
+		text := fmt.Sprintf("%s, but in this log that history ends at record %d; %s: the log was restored "+
+			"or replaced. "+
 			"Records up to %d are the same: keep what was made from them, drop what was made from later ones", was,
 			e.Common, now, e.Common)
 		if e.Common+1 < e.First {
-			return fmt.Sprintf("%s. The log has no record from %d to %d any more: take what they did from the state, and "+
+			return fmt.Sprintf("%s. The log has no record from %d to %d any more: take what they did from the "+
+				"state, and "+
 				"start again from %d", text, e.Common+1, e.First-1, e.First-1)
 		}
 		return fmt.Sprintf("%s, and start again from %s:%d", text, e.History, e.Common)

@@ -75,7 +75,8 @@ func (a *app) checkGenesis(cmd *cobra.Command, n comethome.NetworkFile, file str
 		other, _ := json.Marshal(carried)
 		if comethome.CarriesState(theirs.AppState) && !bytes.Equal(one, other) {
 			return fmt.Errorf("%w: genesis.json and comet/config/genesis.json of %s are not of one chain: one "+
-				"was edited; copy it from another node of the chain, or, if no chain has begun here, put both in place "+
+				"was edited; copy it from another node of the chain, or, if no chain has begun here, put "+
+				"both in place "+
 				"with 'coppice genesis install FILE'", exit.ErrConfig, a.home)
 		}
 

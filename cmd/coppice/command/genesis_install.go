@@ -72,7 +72,8 @@ func (a *app) noChain() error {
 	for _, dir := range []string{home.LogDir(a.home), filepath.Join(comethome.Dir(a.home), "data", "blockstore.db")} {
 		if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 			return fmt.Errorf("%w: a chain has begun in %s (%s is not empty), and its genesis is fixed: if "+
-				"a file of it was edited, copy that from another node of the chain; for another chain, make another home", exit.ErrConfig, a.home, dir)
+				"a file of it was edited, copy that from another node of the chain; for another chain, make "+
+				"another home", exit.ErrConfig, a.home, dir)
 		}
 	}
 	return nil

@@ -136,8 +136,8 @@ func (o *observed) readVotes(roundState []byte) error {
 	return nil
 }
 
-// voters returns the addresses of the validators that have a vote in one of the lists, which have an
-// entry for each validator.
+// voters returns the addresses of the validators that have a vote in one of the lists, which have
+// an entry for each validator.
 func (o *observed) voters(lists ...[]string) (addresses []string) {
 	for _, votes := range lists {
 		for i, v := range votes {

@@ -55,7 +55,8 @@ func batchOf(n int, height int64) []byte {
 // four took 9.4.) RPC_BEFORE=1 measures our own socket, which has no limits.
 func TestTheMemoryOfTheRPCIsBounded(t *testing.T) {
 	if os.Getenv("COPPICE_SOAK") == "" {
-		t.Skip("minutes of copying on a busy machine: make soak runs it, and package rpcserver has the limits' own tests")
+		t.Skip("minutes of copying on a busy machine: make soak runs it, and package rpcserver has the " +
+			"limits' own tests")
 	}
 	c := newFakeCore()
 	c.idle = true

@@ -114,8 +114,8 @@ func openReadOnly(dir string) (*dbm.GoLevelDB, error) {
 		&opt.Options{ReadOnly: true, ErrorIfMissing: true})
 }
 
-// OpenStores opens the databases of blocks and of states, and changes nothing in them. The databases
-// are nil if CometBFT was never started in the home.
+// OpenStores opens the databases of blocks and of states, and changes nothing in them. The
+// databases are nil if CometBFT was never started in the home.
 func OpenStores(c *cfg.Config) (blocks, states dbm.DB, err error) {
 	blockDir, stateDir := databaseDir(c, blockDatabase), databaseDir(c, stateDatabase)
 	if begun, err := began(blockDir, stateDir); err != nil || !begun {
