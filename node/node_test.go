@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 	if home := os.Getenv(deadlyHome); home != "" {
 		os.Exit(runDeadly(home, os.Getenv(deadlyMode)))
 	}
-	goleak.VerifyTestMain(m)
+	// goleveldb's pool ends up to a second after its database was closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
 
 func newHome(t *testing.T) (string, config.Config) {
