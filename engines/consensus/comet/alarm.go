@@ -17,7 +17,6 @@ func (a *app) alarm(height int64, proofs []abci.Misbehavior) {
 		own := a.validator != nil && bytes.Equal(p.Validator.Address, a.validator)
 
 		if own {
-			a.evidence.Add(1)
 			whose, cure = "this validator", "another process signs with this home's validator key, or did: "+
 				"find and stop it before this node goes on, and replace the key"
 		}

@@ -44,9 +44,8 @@ type app struct {
 	synced  atomic.Int64 // when a part of a snapshot last arrived, in Unix nanoseconds
 	follows atomic.Bool  // a block has arrived
 
-	judged    atomic.Int64  // the height of the proposal that the running process asked about last
-	validator []byte        // address of the home's key; nil if a remote signer has it
-	evidence  atomic.Uint64 // proofs of misbehaviour against it
+	judged    atomic.Int64 // the height of the proposal that the running process asked about last
+	validator []byte       // address of the home's key; nil if a remote signer has it
 
 	agreeing atomic.Bool // the running process has asked for a proposal, or for a judgement of one
 }

@@ -32,12 +32,12 @@ type health struct {
 	why         string // the reason of the last end
 	report      child.Report
 	lightClient string // why the light client of the state sync cannot begin
+	foreign     string // the notice that a peer's genesis differs from this home's
 
 	// of its log
-	foreign  string // a peer's genesis differs from this home's: its notice
-	failure  fault  // consensus failure
-	invalid  fault  // a block of the peers that does not fit
-	refused  fault  // the key has refused to sign
+	failure  fault // consensus failure
+	invalid  fault // a block of the peers that does not fit
+	refused  fault // the key has refused to sign
 	refusals int
 
 	// of the application
@@ -102,7 +102,8 @@ func (h *health) genesisValidators() []validator {
 func (h *health) began() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.up, h.seen, h.silent, h.report, h.lightClient = false, nil, nil, child.Report{}, ""
+	h.up, h.seen, h.silent = false, nil, nil
+	h.report, h.lightClient = child.Report{}, ""
 }
 
 // came notes that CometBFT is up.
@@ -176,7 +177,7 @@ func (h *health) polled(o *observed, err error) {
 		h.votesAt, h.voting = at, h.now()
 	}
 
-	for _, address := range o.signers {
+	for address := range o.clocks {
 		h.heard[address] = max(h.heard[address], o.height)
 	}
 	for _, address := range o.voted {
@@ -184,7 +185,7 @@ func (h *health) polled(o *observed, err error) {
 	}
 
 	h.seen, h.silent = o, nil
-	if o.signed {
+	if o.signed() {
 		h.refusals = 0
 	}
 }
@@ -278,12 +279,16 @@ type observed struct {
 	step       int
 	voted      []string // addresses of those that have voted in round
 	round      int      // the newest round with votes, of the height under way
-	signed     bool     // this node's vote is in the last commit
-	signers    []string // of the last commit
 
-	commitAt   int64                // the height of that commit
-	clocks     map[string]time.Time // of its votes
+	commitAt   int64                // the height of the last commit
+	clocks     map[string]time.Time // when its votes were made, by the validators' addresses
 	signHeight int64                // of the signing state in the file; 0 if there is none
+}
+
+// signed reports whether this node's vote is in the last commit.
+func (o *observed) signed() bool {
+	_, ok := o.clocks[o.address]
+	return ok
 }
 
 type validator struct {

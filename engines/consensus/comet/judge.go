@@ -345,7 +345,7 @@ func (h *health) behindText() string {
 // A block counts if this validator has voted for it too, and so has not fetched it later. offset is
 // that of the last such block, or 0 if there is none.
 func (h *health) offset(o *observed) time.Duration {
-	if o.commitAt > 0 && o.commitAt == h.decidedAt && o.signed {
+	if o.commitAt > 0 && o.commitAt == h.decidedAt && o.signed() {
 		h.apart = h.decided.Sub(middle(o.clocks, o.address))
 	}
 	return h.apart

@@ -20,7 +20,7 @@ func TestAValidatorThatStopsBetweenTwoRoundsIsMissing(t *testing.T) {
 
 	poll := func(state string) consensus.Condition {
 		o := &observed{height: 7, address: "A", validators: []validator{{"A", 10}, {"B", 10}, {"C", 10}, {"D", 10}},
-			signers: []string{"A", "B", "C"}}
+			clocks: map[string]time.Time{"A": now, "B": now, "C": now}}
 		require.NoError(t, o.readVotes([]byte(state)))
 		h.polled(o, nil)
 		var c consensus.Condition
@@ -33,7 +33,8 @@ func TestAValidatorThatStopsBetweenTwoRoundsIsMissing(t *testing.T) {
 
 	require.NotEqual(t, consensus.NoQuorum, poll(`{"height/round/step":"8/0/4","height_vote_set":[`+first+`]}`).State)
 	now = now.Add(h.bound)
-	both := `{"height/round/step":"8/1/4","height_vote_set":[` + first + `,` + second + `,{"round":2,"prevotes":["nil-Vote"]}]}`
+	both := `{"height/round/step":"8/1/4","height_vote_set":[` + first + `,` + second +
+		`,{"round":2,"prevotes":["nil-Vote"]}]}`
 	require.NotEqual(t, consensus.NoQuorum, poll(both).State, "the round has just begun")
 
 	now = now.Add(h.bound)

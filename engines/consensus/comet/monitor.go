@@ -167,9 +167,7 @@ func (m *monitor) commit(ctx context.Context, o *observed) error {
 		if sig.BlockIDFlag == types.BlockIDFlagAbsent {
 			continue
 		}
-		address := sig.ValidatorAddress.String()
-		o.signers, o.clocks[address] = append(o.signers, address), sig.Timestamp
-		o.signed = o.signed || address == o.address
+		o.clocks[sig.ValidatorAddress.String()] = sig.Timestamp
 	}
 
 	return nil
