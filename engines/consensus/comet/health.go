@@ -103,7 +103,7 @@ func (h *health) began() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up, h.seen, h.silent = false, nil, nil
-	h.report, h.lightClient = child.Report{}, ""
+	h.report, h.lightClient, h.foreign = child.Report{}, "", ""
 }
 
 // came notes that CometBFT is up.

@@ -44,3 +44,20 @@ func TestAValidatorThatStopsBetweenTwoRoundsIsMissing(t *testing.T) {
 	require.Contains(t, c.Reason, "B")
 	require.Contains(t, c.Reason, "D")
 }
+
+// What a process has said of its peers' genesis ends with the process: the next one compares anew.
+func TestTheWordOnThePeersGenesisIsOfOneProcess(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := newHealth(func() time.Time { return now })
+	o := &observed{address: "A", validators: []validator{{"A", 10}, {"B", 10}}}
+	state := func() consensus.Readiness {
+		var c consensus.Condition
+		h.judge(&c, o)
+		return c.State
+	}
+
+	h.differs("peer B has another genesis")
+	require.Equal(t, consensus.WrongGenesis, state())
+	h.began()
+	require.NotEqual(t, consensus.WrongGenesis, state())
+}
