@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"sync"
 
 	"go.uber.org/zap"
 
@@ -31,16 +30,12 @@ func (n *Node) driverCondition() (c consensus.Condition, ok bool) {
 // watchReadiness reports each change of the readiness until the returned function is called. The
 // condition is Stopping once ctx has ended.
 func (n *Node) watchReadiness(ctx context.Context) (end func()) {
-	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := context.AfterFunc(ctx, n.ready.Stop)
-
-	var done sync.WaitGroup
-	done.Go(func() { n.ready.Watch(watching, n.readinessChanged) })
+	watched := beside(ctx, func(ctx context.Context) { n.ready.Watch(ctx, n.readinessChanged) })
 
 	return func() {
 		stopped()
-		cancel()
-		done.Wait()
+		watched()
 	}
 }
 

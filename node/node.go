@@ -184,19 +184,13 @@ func (n *Node) Run(ctx context.Context) error {
 	run, end := n.damage.Run(ctx)
 	defer end()
 
-	watchedReadiness := n.watchReadiness(ctx)
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also watches the stop
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		n.guard.run(watching)
-	}()
+	endGuard := beside(ctx, n.guard.run)
+	endReadiness := n.watchReadiness(ctx)
 
 	err := n.host.Serve(run)
-	watchedReadiness()
 
-	stop()
-	<-watched
+	endReadiness()
+	endGuard()
 
 	if damage := n.damage.Reason(); damage != nil {
 		err = damage
@@ -205,6 +199,20 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 
 	return errors.Join(exit.Classify(err), n.Close())
+}
+
+// beside runs f in a goroutine until the returned function is called, which waits for its end. The
+// end of ctx does not end it, so that f also sees the stop of the tree.
+func beside(ctx context.Context, f func(context.Context)) (end func()) {
+	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
+
+	var done sync.WaitGroup
+	done.Go(func() { f(watching) })
+
+	return func() {
+		cancel()
+		done.Wait()
+	}
 }
 
 // Close releases the home. Run calls it at its end.
