@@ -213,12 +213,6 @@ func (r *verification) scan(ctx context.Context) error {
 	}
 
 	r.state = state
-	if r.SkipReplay { // otherwise the log comes first: a state of another log is damage
-		if err := r.stateGenesis(state.State()); err != nil {
-			return err
-		}
-	}
-
 	return state.VerifyScan(ctx, func(done, total uint64) { r.Progress("state", done, total) })
 }
 

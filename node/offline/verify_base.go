@@ -23,9 +23,10 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// checkAgreement checks that the home's state and log belong together. A home without a state, or
-// with an empty one, is in order: replay finds out whether the state can be made again from the log
-// and the snapshots.
+// checkAgreement checks that the home's state and log belong together, and then that the state is
+// of the home's genesis: a state of another log is damage, whatever its genesis. A home without a
+// state, or with an empty one, is in order: replay finds out whether the state can be made again
+// from the log and the snapshots.
 func (r *verification) checkAgreement(log *eventlog.Log) error {
 	if r.state == nil {
 		return nil
