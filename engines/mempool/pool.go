@@ -335,6 +335,5 @@ func clocks(s chain.State, now time.Time) string {
 	}
 
 	return fmt.Sprintf("; this node's clock says %s (the last block: %s): if the difference to your clock is "+
-		"large, one "+
-		"of the two is wrong", now.UTC().Format(format), s.Time.UTC().Format(format))
+		"large, one of the two is wrong", now.UTC().Format(format), s.Time.UTC().Format(format))
 }

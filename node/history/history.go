@@ -60,8 +60,7 @@ func (e *ForeignError) Error() string {
 			e.Common, now, e.Common)
 		if e.Common+1 < e.First {
 			return fmt.Sprintf("%s. The log has no record from %d to %d any more: take what they did from the "+
-				"state, and "+
-				"start again from %d", text, e.Common+1, e.First-1, e.First-1)
+				"state, and start again from %d", text, e.Common+1, e.First-1, e.First-1)
 		}
 		return fmt.Sprintf("%s, and start again from %s:%d", text, e.History, e.Common)
 	}

@@ -26,8 +26,7 @@ func clock(c *consensus.Condition, s chain.State, now time.Time) {
 	switch ahead := c.ClockOffset; {
 	case behind >= clockWrong && c.State != consensus.ClockBehind: // the consensus has not said it already
 		c.Warn(consensus.ClockBehind, "this node's clock is %v behind the time of the last block: set the clock, "+
-			"or, if "+
-			"the clock is right, wait: block time stands still until the clocks have caught up (NTP; "+
+			"or, if the clock is right, wait: block time stands still until the clocks have caught up (NTP; "+
 			"docs/operating.md, Clocks)", round(behind))
 	case ahead >= clockWrong && window > 0 && ahead >= window && c.State == consensus.Ready:
 		c.Is(consensus.ClockAhead, "this node's clock is %v ahead of the other validators' clocks, more than the "+

@@ -76,8 +76,7 @@ func (a *app) checkGenesis(cmd *cobra.Command, n comethome.NetworkFile, file str
 		if comethome.CarriesState(theirs.AppState) && !bytes.Equal(one, other) {
 			return fmt.Errorf("%w: genesis.json and comet/config/genesis.json of %s are not of one chain: one "+
 				"was edited; copy it from another node of the chain, or, if no chain has begun here, put "+
-				"both in place "+
-				"with 'coppice genesis install FILE'", exit.ErrConfig, a.home)
+				"both in place with 'coppice genesis install FILE'", exit.ErrConfig, a.home)
 		}
 
 		k, err := comethome.ReadKeys(comethome.Dir(a.home))

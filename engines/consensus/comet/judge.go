@@ -115,8 +115,7 @@ func (h *health) judgeDown(c *consensus.Condition) {
 	switch {
 	case h.height == 0 && h.genesis.After(h.now()):
 		c.Is(consensus.WaitingForGenesis, "the chain begins at its genesis time, %s: CometBFT waits for it; if "+
-			"that time "+
-			"should be past, this machine's clock is behind", h.genesis.UTC().Format(time.RFC3339))
+			"that time should be past, this machine's clock is behind", h.genesis.UTC().Format(time.RFC3339))
 	case h.failed > 0 && strings.Contains(h.why, "no space left on device"):
 		c.Is(consensus.DiskFull, "CometBFT does not start: %s", h.why)
 	case h.failed > 0:
@@ -162,8 +161,7 @@ func (h *health) judge(c *consensus.Condition, o *observed) {
 		h.alone(o) && middle(o.clocks, "").Sub(h.now()) > futureMost:
 		c.Is(consensus.ClockBehind, "the next block's time is too far ahead of this node's clock, and validators with "+
 			"such a clock refuse it: %s; set this clock, or if it is right, the validators' clocks were ahead, "+
-			"and the "+
-			"chain goes on when time has caught up (docs/operating.md, Clocks)", h.behindText())
+			"and the chain goes on when time has caught up (docs/operating.md, Clocks)", h.behindText())
 
 	case h.invalid.height == next && next == h.initial && h.stands():
 		c.Is(consensus.WrongGenesis, "the peers' first block does not fit the genesis of this home "+
@@ -184,8 +182,7 @@ func (h *health) judge(c *consensus.Condition, o *observed) {
 
 	case pruned:
 		c.Is(consensus.PrunedPeers, "the peers have kept no block as old as %d, which this node needs next (the "+
-			"oldest is "+
-			"%d): begin with a snapshot (state sync), or add a peer that keeps all blocks", next, h.oldest())
+			"oldest is %d): begin with a snapshot (state sync), or add a peer that keeps all blocks", next, h.oldest())
 
 	case (o.catchingUp || !h.alone(o)) && peers > h.height+behindMost || o.catchingUp && peers > h.height:
 		c.Is(consensus.CatchingUp, "%d blocks behind the peers", peers-h.height)
@@ -376,8 +373,7 @@ func (h *health) warn(c *consensus.Condition) {
 
 	if n := h.evidence[o.address]; n > 0 {
 		c.Warn(consensus.DoubleSign, "%d blocks hold evidence that this validator (%s) has signed twice: its key "+
-			"is in use "+
-			"elsewhere, or its signing state was put back; stop it, and find the other", n, short(o.address))
+			"is in use elsewhere, or its signing state was put back; stop it, and find the other", n, short(o.address))
 	}
 
 	if why := h.otherChain(); why != "" && c.State != consensus.WrongGenesis {
