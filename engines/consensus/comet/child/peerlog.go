@@ -96,15 +96,28 @@ const mostOfValue = 2 << 10
 // short returns keyvals with long texts cut.
 func short(keyvals []any) []any {
 	for i, v := range keyvals {
-		if b, ok := v.([]byte); ok && len(b) > mostOfValue {
+		if text, long := longText(v); long {
 			keyvals = slices.Clone(keyvals)
-			keyvals[i] = fmt.Sprintf("%d bytes: %.100q…", len(b), b)
-		} else if s, ok := v.(string); ok && len(s) > mostOfValue {
-			keyvals = slices.Clone(keyvals)
-			keyvals[i] = fmt.Sprintf("%d bytes: %.100q…", len(s), s)
+			keyvals[i] = fmt.Sprintf("%d bytes: %.100q…", len(text), text)
 		}
 	}
 	return keyvals
+}
+
+// longText returns the text that a line would have of v, and whether it is too long. A value of any
+// type may be: an answer is a struct, and an error may quote one.
+func longText(v any) (text string, long bool) {
+	switch v := v.(type) {
+	case string:
+		text = v
+	case []byte:
+		text = string(v)
+	case nil, bool, int, int32, int64, uint32, uint64, time.Duration, time.Time:
+		return "", false
+	default:
+		text = fmt.Sprint(v)
+	}
+	return text, len(text) > mostOfValue
 }
 
 // often counts an event and returns how many there were within d.

@@ -1,6 +1,7 @@
 package child
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/p2p"
+	rpctypes "github.com/cometbft/cometbft/rpc/jsonrpc/types"
 	"github.com/stretchr/testify/require"
 )
 
@@ -90,4 +92,32 @@ func TestLinesAboutAPeerAreFew(t *testing.T) {
 		require.Len(t, said.notices, 2)
 		require.Equal(t, PeerRefuses, said.notices[1].Topic)
 	})
+}
+
+// A line has a bound, whatever the type of what CometBFT wants to log: a client that does not read
+// its answers would fill the disk with them.
+func TestALineOfTheLogHasABound(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	for name, v := range map[string]any{
+		"text":   long,
+		"bytes":  []byte(long),
+		"error":  errors.New(long),
+		"answer": rpctypes.RPCResponse{JSONRPC: "2.0", Result: []byte(`"` + long + `"`)},
+		"values": []string{long, long},
+		"id":     p2p.ID(long),
+	} {
+		for level, say := range map[string]func(cmtlog.Logger, string, ...any){
+			"info": cmtlog.Logger.Info, "error": cmtlog.Logger.Error,
+		} {
+			var out bytes.Buffer
+			say(newPeerLog(cmtlog.NewTMLogger(&out), factsOf("own", new(told))), "Failed to write response", "msg", v, "n", 3)
+			require.Contains(t, out.String(), "n=3", "%s, %s", name, level)
+			require.Contains(t, out.String(), " bytes: ", "%s, %s", name, level)
+			require.Less(t, out.Len(), 2*mostOfValue, "%s, %s", name, level)
+		}
+	}
+
+	var out bytes.Buffer
+	newPeerLog(cmtlog.NewTMLogger(&out), factsOf("own", new(told))).Error("as it is", "err", io.EOF, "at", 7*time.Second)
+	require.Contains(t, out.String(), "err=EOF at=7s")
 }
