@@ -45,9 +45,6 @@ func startProcess(bin string, log *os.File, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// PID returns the process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
-
 // Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
