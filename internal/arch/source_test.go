@@ -206,3 +206,36 @@ func TestPackagesAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// The context of a test has ended when its cleanups run: what one gives it to returns at once, and
+// the test's directory is removed under a process that still stops.
+func TestCleanupsDoNotUseTheTestsContext(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if !f.test {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || selected(call) != "Cleanup" {
+				return true
+			}
+			for _, arg := range call.Args {
+				ast.Inspect(arg, func(n ast.Node) bool {
+					if c, ok := n.(*ast.CallExpr); ok && selected(c) == "Context" && len(c.Args) == 0 {
+						t.Errorf("%s: a cleanup uses the context of its test, which has ended by then", f.at(c.Pos()))
+					}
+					return true
+				})
+			}
+			return true
+		})
+	}
+}
+
+// selected is the name of the method or function after the dot that call calls, if it calls one.
+func selected(call *ast.CallExpr) string {
+	if s, ok := call.Fun.(*ast.SelectorExpr); ok {
+		return s.Sel.Name
+	}
+	return ""
+}

@@ -3,6 +3,7 @@ package readiness
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 type rig struct {
 	*Tracker
 	down, core string
+	mu         sync.Mutex // of driver: Watch reads it in a goroutine of its own
 	driver     consensus.Condition
 	chain      chain.State
 }
@@ -27,8 +29,12 @@ func newRig() *rig {
 		Params: chain.DefaultParams()}
 	r.Tracker = New(Sources{
 		Down: func() string { return r.down }, CoreDown: func() string { return r.core },
-		Driver: func() (consensus.Condition, bool) { return r.driver, true },
-		Chain:  func(context.Context) (chain.State, error) { return r.chain, nil },
+		Driver: func() (consensus.Condition, bool) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.driver, true
+		},
+		Chain: func(context.Context) (chain.State, error) { return r.chain, nil },
 	})
 	r.Saw(r.chain)
 	return r
@@ -111,7 +117,9 @@ func TestWatchReportsWhatIsNew(t *testing.T) {
 		next := func(d time.Duration, reason string) {
 			<-time.After(d)
 			synctest.Wait()
+			r.mu.Lock()
 			r.driver.Is(consensus.CatchingUp, "%s", reason)
+			r.mu.Unlock()
 		}
 		next(time.Second, "9 blocks behind")
 		next(time.Second, "8 blocks behind")

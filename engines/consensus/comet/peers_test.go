@@ -1,6 +1,7 @@
 package comet
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -86,7 +87,8 @@ func (m *member) start(t *testing.T) *supervisor.Run {
 	require.NoError(t, err)
 	run, err := sup.Start(t.Context())
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = run.Stop(t.Context()) })
+	// The test's own context has ended when its cleanups run.
+	t.Cleanup(func() { _ = run.Stop(context.Background()) })
 
 	return run
 }

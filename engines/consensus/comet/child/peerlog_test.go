@@ -110,7 +110,8 @@ func TestALineOfTheLogHasABound(t *testing.T) {
 			"info": cmtlog.Logger.Info, "error": cmtlog.Logger.Error,
 		} {
 			var out bytes.Buffer
-			say(newPeerLog(cmtlog.NewTMLogger(&out), factsOf("own", new(told))), "Failed to write response", "msg", v, "n", 3)
+			log := newPeerLog(cmtlog.NewTMLogger(&out), factsOf("own", new(told)))
+			say(log, "Failed to write response", "msg", v, "n", 3)
 			require.Contains(t, out.String(), "n=3", "%s, %s", name, level)
 			require.Contains(t, out.String(), " bytes: ", "%s, %s", name, level)
 			require.Less(t, out.Len(), 2*mostOfValue, "%s, %s", name, level)
@@ -118,6 +119,7 @@ func TestALineOfTheLogHasABound(t *testing.T) {
 	}
 
 	var out bytes.Buffer
-	newPeerLog(cmtlog.NewTMLogger(&out), factsOf("own", new(told))).Error("as it is", "err", io.EOF, "at", 7*time.Second)
+	log := newPeerLog(cmtlog.NewTMLogger(&out), factsOf("own", new(told)))
+	log.Error("as it is", "err", io.EOF, "at", 7*time.Second)
 	require.Contains(t, out.String(), "err=EOF at=7s")
 }
