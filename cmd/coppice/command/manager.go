@@ -30,23 +30,23 @@ func (a *app) managerCommand() *cobra.Command {
 		Use:   "manager",
 		Short: "Run and reset CometBFT for an application of somebody else",
 		Long: `Manager runs CometBFT in a home that no node of ours owns, for an application that speaks ABCI at
---proxy-app, and resets it over HTTP: /params, /gentle_reset, /hard_reset, /app_hash, and /status. If
---home has no CometBFT home, manager makes one. It starts CometBFT again when that ends, loses its
-application, or stops its RPC.
+--proxy-app, and resets it over HTTP: /params, /gentle_reset, /hard_reset, /app_hash and /status.
+If --home has no CometBFT home, manager makes one. It starts CometBFT again when that ends, loses
+its application, or stops its RPC.
 
 The environment has the variables of the published manager, and a flag comes before its variable:
 
-  PROXY_APP, TMHOME         --proxy-app and --home
-  CREATE_EMPTY_BLOCKS       true or false, in place of the configuration's value
-  P2P_LADDR, RPC_LADDR      tcp://host:port, in place of the configuration's
-  WRITE_TO_LOG, LOG_FILE    true writes all lines to the file, too (tendermint.log)
-  LOG_FILE_MAX_BYTES        the size of that file; one older file stays (50 MiB)
-  DEV_MODE, TMSTATE, ID     1 copies the home before a hard reset to TMSTATE/period_N/nodeID, with its
-                            keys (/tm_state)
-  USE_GRPC                  only false
+  PROXY_APP, TMHOME       --proxy-app and --home
+  CREATE_EMPTY_BLOCKS     true or false, in place of the configuration's value
+  P2P_LADDR, RPC_LADDR    tcp://host:port, in place of the configuration's
+  WRITE_TO_LOG, LOG_FILE  true writes all lines to the file, too (tendermint.log)
+  LOG_FILE_MAX_BYTES      the size of that file; one older file stays (50 MiB)
+  DEV_MODE, TMSTATE, ID   1 copies the home before a hard reset to TMSTATE/period_N/nodeID, with
+                          its keys (/tm_state)
+  USE_GRPC                only false
 
-A hard reset keeps the last signing state of each chain id in HOME.signing, beside the home, and puts
-it back when that id returns. Keep that directory as you keep the validator's key.
+A hard reset keeps the last signing state of each chain id in HOME.signing, beside the home, and
+puts it back when that id returns. Keep that directory as you keep the validator's key.
 
 The API can drop the chain. Beyond loopback it wants a token, which clients send as "authorization:
 Bearer TOKEN", or --allow-unauthenticated, for clients that send none.`,

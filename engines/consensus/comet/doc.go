@@ -11,10 +11,11 @@
 // The driver uses the packages below, which do not import it. In this line, each package imports
 // only those to its left:
 //
-//	wire ← home ← child ← comet
+//	wire ← home ← child ← manager ← comet
 //
-// wire is the frames of ABCI, home the files of CometBFT, child the process. governance is the
-// backend that changes the validators, comettest the test kit.
+// wire is the frames of ABCI, home the files of CometBFT, child the process. manager runs the
+// process for an application of somebody else and resets it. governance is the backend that changes
+// the validators, comettest the test kit.
 //
 // # Guarantees
 //

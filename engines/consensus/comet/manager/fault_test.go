@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -254,4 +255,22 @@ func TestTheLogFileTakesAllLinesAndHasABound(t *testing.T) {
 		require.LessOrEqual(t, info.Size(), int64(1000))
 		require.Positive(t, info.Size())
 	}
+}
+
+// A manager that cannot listen leaves the home to others.
+func TestAManagerThatCannotListenHoldsNothing(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+
+	r := prepare(t)
+	s, err := FromEnvironment(func(string) string { return "" })
+	require.NoError(t, err)
+	s.Home, s.ProxyApp = r.home, "tcp://127.0.0.1:1"
+	_, err = New(t.Context(), s, Options{Access: Access{Listen: taken.Addr().String()},
+		Command: []string{"/bin/false"}})
+	require.ErrorIs(t, err, ErrSettings)
+	lock, err := flock.TryLock(filepath.Join(comethome.SocketDir(r.home), "lock"))
+	require.NoError(t, err)
+	require.NoError(t, lock.Close())
 }

@@ -44,7 +44,7 @@ type Manager struct {
 
 // New returns a manager. It holds the home and listens already, so that a home that is in use or
 // invalid, and a wrong address, are errors here. Serve must follow, once.
-func New(ctx context.Context, s Settings, o Options) (m *Manager, err error) {
+func New(ctx context.Context, s Settings, o Options) (_ *Manager, err error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
@@ -75,18 +75,20 @@ func New(ctx context.Context, s Settings, o Options) (m *Manager, err error) {
 	}
 	f.launcher = l
 
-	m = &Manager{Machine: NewMachine(f, o.Now, o.Observe)}
+	m := &Manager{Machine: NewMachine(f, o.Now, o.Observe)}
 	f.record = m.Machine.record
 
-	if m.release, err = comethome.HoldSockets(absolute(s.Home)); err != nil {
+	release, err := comethome.HoldSockets(absolute(s.Home))
+	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			m.release()
+			release()
 		}
 	}()
-	if _, err := bare.Open(s.Home); err != nil {
+	m.release = release
+	if _, err = bare.Open(s.Home); err != nil {
 		return nil, err
 	}
 

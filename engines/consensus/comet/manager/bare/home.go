@@ -49,7 +49,11 @@ func Open(dir string) (*Home, error) {
 	if _, err := h.Config(); err != nil {
 		return nil, err
 	}
-	if _, err := h.Genesis(); err != nil {
+	doc, err := h.Genesis()
+	if err != nil {
+		return nil, err
+	}
+	if err := h.claim(doc); err != nil {
 		return nil, err
 	}
 

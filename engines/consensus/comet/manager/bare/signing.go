@@ -1,6 +1,7 @@
 package bare
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cometbft/cometbft/crypto"
 	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
@@ -57,24 +59,45 @@ type current struct {
 	ChainID string `json:"chain_id"`
 }
 
-// adopt makes the signing state of the home that of a chain, by the rule of the package comment of
-// manager. fresh reports whether the chain has no blocks in the home.
-func (h *Home) adopt(doc *types.GenesisDoc, fresh bool) (Signing, error) {
+// claim notes, the first time that the home is opened, to which chain its signing state belongs.
+func (h *Home) claim(doc *types.GenesisDoc) error {
+	k, err := h.kept()
+	if err != nil || k.dir == "" {
+		return err
+	}
+	was, err := k.current()
+	if err != nil || was != "" {
+		return err
+	}
+	return k.setCurrent(doc.ChainID)
+}
+
+// kept returns the kept states of the home's key. They have no directory if a remote signer has the
+// key.
+func (h *Home) kept() (kept, error) {
 	c, err := h.Config()
 	if err != nil {
-		return Signing{}, err
+		return kept{}, err
 	}
 	own, err := h.own()
 	if err != nil || own == nil || c.PrivValidatorListenAddr != "" {
+		return kept{}, err
+	}
+	return kept{dir: filepath.Join(h.signing, own.String()), file: c.PrivValidatorStateFile(), own: own}, nil
+}
+
+// adopt makes the signing state of the home that of a chain, by the rule of the package comment of
+// manager. fresh reports whether the chain has no blocks in the home.
+func (h *Home) adopt(doc *types.GenesisDoc, fresh bool) (Signing, error) {
+	k, err := h.kept()
+	if err != nil || k.dir == "" {
 		return Signing{}, err
 	}
-
-	k := kept{dir: filepath.Join(h.signing, own.String()), file: c.PrivValidatorStateFile()}
 	was, err := k.current()
 	if err != nil {
 		return Signing{}, err
 	}
-	if was == "" { // the manager has not run in this home yet
+	if was == "" { // the key is new since the home was opened
 		was = doc.ChainID
 	}
 
@@ -91,7 +114,7 @@ func (h *Home) adopt(doc *types.GenesisDoc, fresh bool) (Signing, error) {
 		return Signing{}, err
 	}
 
-	alone := len(doc.Validators) == 1 && string(doc.Validators[0].PubKey.Address()) == string(own)
+	alone := len(doc.Validators) == 1 && bytes.Equal(doc.Validators[0].PubKey.Address(), k.own)
 	if fresh && alone && s.Height >= doc.InitialHeight {
 		next, s = zero(), Signing{Zeroed: true, Alone: true}
 	}
@@ -130,7 +153,10 @@ func (k kept) choose(was string, doc *types.GenesisDoc, held []byte, height int6
 func zero() []byte { return []byte("{\n  \"height\": \"0\",\n  \"round\": 0,\n  \"step\": 0\n}") }
 
 // kept is the directory of the kept signing states of one key, and the file of the state in use.
-type kept struct{ dir, file string }
+type kept struct {
+	dir, file string
+	own       crypto.Address
+}
 
 func (k kept) path(chainID string) string {
 	return filepath.Join(k.dir, chainPrefix+url.PathEscape(chainID)+jsonSuffix)
