@@ -238,6 +238,7 @@ func TestTheLogFileTakesAllLinesAndHasABound(t *testing.T) {
 		s.LogFile, s.LogBytes = path, 1000
 	})
 	r.awaitState(Running)
+	r.console.await(t, "a line of CometBFT", 1)
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Contains(t, string(data), "Tendermint process started\n")

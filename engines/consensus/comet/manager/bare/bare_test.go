@@ -67,7 +67,7 @@ func (v votes) sign(pv *privval.FilePV, chainID string, height int64, round int3
 }
 
 // histories is the number of random histories of a test.
-const histories = 15
+const histories = 8
 
 // history makes hard resets to chain ids that return, with all kinds of initial heights, and signs
 // votes as consensus would: up to some height, for blocks that differ from chain to chain. It is
