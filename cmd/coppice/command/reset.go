@@ -19,8 +19,8 @@ func (a *app) resetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reset",
 		Short: "Restart consensus, gently or with a chain that begins anew",
-		Long: `Reset asks a manager ('coppice manager') to restart its CometBFT. The manager makes one change after
-another, and the command waits for the outcome.`,
+		Long: `Reset asks a manager ('coppice manager', or a node with manager.listen) to restart its CometBFT. The
+manager makes one change after another, and the command waits for the outcome.`,
 		Example: `  coppice reset gentle --manager 127.0.0.1:8080
   coppice reset status --watch --manager 127.0.0.1:8080`,
 	}

@@ -18,7 +18,9 @@ and the answer says what became of it. The application must begin anew, too: it 
 with height 0. All validators of a chain must make the same reset.
 
 A chain id that was used before is safe: its signing state is put back. But a chain whose validators
-have all signed on it cannot move below those heights; take another --period.`,
+have all signed on it cannot move below those heights; take another --period.
+
+A node of ours refuses, with the reason: its chain is begun by all of its nodes together.`,
 		Example:     `  coppice reset hard --manager 127.0.0.1:8080 --period 4 --genesis-time 2026-01-31T12:00:00Z`,
 		Args:        words(),
 		Annotations: map[string]string{homeUse: homeUnused},

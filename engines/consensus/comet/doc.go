@@ -3,6 +3,7 @@
 // and the chain goes on.
 //
 //	consensus        rest_for_one
+//	├── resets       makes the resets that are asked for, one after another
 //	├── abci         serves ABCI on a unix socket, one path for each incarnation of the process
 //	├── process      our own binary, re-executed, running CometBFT (supervisor/process)
 //	├── watchdog     restarts the process when the committed height stands still without a reason

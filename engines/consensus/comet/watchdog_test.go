@@ -113,7 +113,7 @@ func (w *watched) Check([]byte, chain.State, time.Time) error { return nil }
 func watchOver(t *testing.T) *watched {
 	t.Helper()
 	w := &watched{watchdog: &watchdog{timing: timing{bound: 4 * time.Second}, app: &app{}, health: newHealth(nil),
-		log: zap.NewNop()}}
+		resets: idleResets().machine, log: zap.NewNop()}}
 	w.app.agreeing.Store(true)
 	hc := &http.Client{Transport: w}
 	c, err := rpchttp.NewWithClient("http://comet", "/websocket", hc)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,10 @@ type API struct {
 
 	// Token, if set, must be in the header of each request, as "authorization: Bearer TOKEN".
 	Token string
+
+	// TokenFile, if set, has the token in place of Token. It is read at each request, so that a
+	// token can be replaced.
+	TokenFile string
 
 	// Local reports whether the listener is on loopback. A page in a browser of this machine could
 	// then reach it, so requests that a foreign page has caused are refused.
@@ -92,9 +97,16 @@ func (a *API) unforeseen(w http.ResponseWriter, err error) {
 
 // refusal returns the status and the text for a request that the API does not serve, or 0.
 func (a *API) refusal(r *http.Request) (int, string) {
-	if a.Token != "" {
+	token := a.Token
+	if a.TokenFile != "" {
+		data, err := os.ReadFile(a.TokenFile)
+		if token = strings.TrimSpace(string(data)); err != nil || token == "" {
+			return http.StatusServiceUnavailable, "Service Unavailable: the file of the token cannot be read"
+		}
+	}
+	if token != "" {
 		given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		have, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(a.Token))
+		have, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token))
 		if !ok || subtle.ConstantTimeCompare(have[:], want[:]) != 1 {
 			return http.StatusUnauthorized, "Unauthorized: want the header authorization: Bearer TOKEN"
 		}

@@ -240,11 +240,11 @@ func (f *foreign) Gentle(ctx context.Context) (string, error) {
 func (f *foreign) Hard(ctx context.Context, r Reset) (string, error) {
 	id, err := f.settings.chainID(or(r.PeriodCount, "0"))
 	if err != nil {
-		return "", f.unchanged(err)
+		return "", fmt.Errorf("%w; nothing was changed", err)
 	}
 	p := bare.Period{GenesisTime: r.GenesisTime, InitialHeight: or(r.InitialHeight, "1"), ChainID: id}
 	if err := f.home.Check(p); err != nil {
-		return "", f.unchanged(err)
+		return "", fmt.Errorf("%w; nothing was changed", err)
 	}
 
 	if err := f.halt(ctx); err != nil {
@@ -266,19 +266,6 @@ func (f *foreign) Hard(ctx context.Context, r Reset) (string, error) {
 	more, err := f.resume(ctx)
 
 	return text + done.text + more, err
-}
-
-// unchanged returns err with the news that nothing was changed, and tells the state again.
-func (f *foreign) unchanged(err error) error {
-	s := Waiting
-	if f.comet != nil {
-		s = Starting
-		if f.comet.isUp() {
-			s = Running
-		}
-	}
-	f.record.set(func(st *Status) { st.State, st.Since = s, f.now() })
-	return fmt.Errorf("%w; nothing was changed", err)
 }
 
 // dump copies the home, if the settings say so. A dump that fails does not stop a reset.
@@ -417,14 +404,7 @@ func (f *foreign) Identity() (bare.Identity, error) { return bare.IdentityOf(f.s
 
 // AppHash implements Target.
 func (f *foreign) AppHash(ctx context.Context, height string) (string, error) {
-	if height != "" {
-		if n, err := strconv.ParseInt(height, 10, 64); err != nil || n <= 0 {
-			return "", fmt.Errorf("height: %q, want a number above 0", height)
-		}
-	}
-	r := newRPC(rpcSocket(absolute(f.settings.Home)))
-	defer r.close()
-	return r.appHash(ctx, height)
+	return AppHash(ctx, rpcSocket(absolute(f.settings.Home)), height)
 }
 
 func absolute(path string) string {

@@ -132,6 +132,7 @@ func (m *Machine) Hard(ctx context.Context, r Reset) (a Answer, err error) {
 func (m *Machine) reset(ctx context.Context, kind State,
 	f func(context.Context) (string, error)) (a Answer, err error) {
 	err = m.ask(ctx, func(ctx context.Context) {
+		before := m.record.state()
 		m.record.tell(kind, "a "+string(kind)+" reset has begun")
 		text, err := f(ctx)
 
@@ -146,7 +147,11 @@ func (m *Machine) reset(ctx context.Context, kind State,
 				s.Resets++
 			}
 		})
-		m.record.tell("", "the "+string(kind)+" reset has ended: "+a.Message)
+		after := m.record.state()
+		if after == kind { // it was refused, and changed nothing
+			after = before
+		}
+		m.record.tell(after, "the "+string(kind)+" reset has ended: "+a.Message)
 	})
 
 	return a, err
@@ -160,6 +165,17 @@ func (m *Machine) SetParams(ctx context.Context, body []byte) (refused, err erro
 		}
 	})
 	return refused, err
+}
+
+// Note notes an event of the target, and changes the status if set is not nil.
+func (m *Machine) Note(s State, text string, set func(*Status)) {
+	if set != nil {
+		m.record.set(set)
+	}
+	if s == Running {
+		m.record.set(func(now *Status) { now.Failure = "" })
+	}
+	m.record.tell(s, text)
 }
 
 // Status returns the status, with the events after the one with the number seq.

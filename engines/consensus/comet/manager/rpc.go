@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -109,6 +110,19 @@ func (r rpc) appHash(ctx context.Context, height string) (string, error) {
 	}
 
 	return *b.Block.Header.AppHash, nil
+}
+
+// AppHash asks the CometBFT at a private socket for the app hash in the header of a block, in
+// hexadecimal. An empty height stands for the latest block.
+func AppHash(ctx context.Context, socket, height string) (string, error) {
+	if height != "" {
+		if n, err := strconv.ParseInt(height, 10, 64); err != nil || n <= 0 {
+			return "", fmt.Errorf("height: %q, want a number above 0", height)
+		}
+	}
+	r := newRPC(socket)
+	defer r.close()
+	return r.appHash(ctx, height)
 }
 
 // pending returns the number of transactions in CometBFT's mempool.

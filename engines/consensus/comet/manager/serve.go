@@ -17,6 +17,7 @@ type Access struct {
 
 	// Beyond loopback the API wants a Token, or AllowUnauthenticated, because it can drop a chain.
 	Token                string
+	TokenFile            string // read at each request, in place of Token
 	AllowUnauthenticated bool
 }
 
@@ -29,7 +30,7 @@ func (a Access) Check() error {
 	if err != nil {
 		return fmt.Errorf("%w: --listen is %q, want host:port", ErrSettings, a.Listen)
 	}
-	if a.Token == "" && !a.AllowUnauthenticated && !loopback(host) {
+	if a.Token == "" && a.TokenFile == "" && !a.AllowUnauthenticated && !loopback(host) {
 		return fmt.Errorf("%w: %s is not an address of loopback: want a token (--token-file), or "+
 			"--allow-unauthenticated for clients that send none", ErrOpen, a.Listen)
 	}
@@ -51,7 +52,11 @@ type Server struct {
 // the server closes.
 func NewServer(m *Machine, a Access, listener func() (net.Listener, error), log func(string)) *Server {
 	host, _, _ := net.SplitHostPort(a.Listen)
-	return &Server{&API{Machine: m, Token: a.Token, Local: loopback(host), Log: log}, listener}
+	api := &API{Machine: m, Token: a.Token, Local: loopback(host), Log: log}
+	if !api.Local && !a.AllowUnauthenticated {
+		api.TokenFile = a.TokenFile
+	}
+	return &Server{api, listener}
 }
 
 // String names the service in reports.
