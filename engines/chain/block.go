@@ -102,6 +102,9 @@ type Staged struct {
 
 	// Validators are the changes of the validator set that the block makes.
 	Validators []*logv1.ValidatorUpdate
+
+	// HookFailures name the backends whose hooks failed, in the order of the hooks.
+	HookFailures []*logv1.HookFailure
 }
 
 // Standing is what a consensus driver must know before it continues: the committed state, and the

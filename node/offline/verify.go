@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -382,7 +383,15 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 		}
 	}
 
-	return r.replayed.Seal()
+	failures, err := worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed}}.EndBlock(ctx, b)
+	if err != nil {
+		return chain.Staged{}, err
+	}
+
+	staged, err := r.replayed.Seal()
+	staged.HookFailures = failures
+
+	return staged, err
 }
 
 // direct gives one worker at a time access to a state. It stands in for the storage engine of a
@@ -399,6 +408,11 @@ func (d direct) Finish(_ context.Context, v chain.Version, changes []*logv1.Chan
 	return d.db.Finish(v, changes, result)
 }
 
+// EndBlock implements worker.HookStore.
+func (d direct) EndBlock(_ context.Context, v chain.Version, changes []*logv1.Change) error {
+	return d.db.EndBlock(v, changes)
+}
+
 // sameOutcome returns an error if the outcome of an execution differs from the logged one.
 func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
@@ -412,6 +426,13 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
 				exit.ErrDamage, m.Height, i, was.Id, was.Code, was.Data, got.Code, got.Data)
 		}
+	}
+
+	if !slices.EqualFunc(s.HookFailures, m.HookFailures, func(a, b *logv1.HookFailure) bool {
+		return a.Backend == b.Backend && a.Code == b.Code
+	}) {
+		return fmt.Errorf("%w: block %d: the log has the failures of hooks %v, executing it again gives %v",
+			exit.ErrDamage, m.Height, m.HookFailures, s.HookFailures)
 	}
 
 	if len(s.Changes) != len(m.Changes) {

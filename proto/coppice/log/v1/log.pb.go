@@ -785,6 +785,7 @@ type BlockCommitted struct {
 	Validators    []*ValidatorUpdate     `protobuf:"bytes,8,rep,name=validators,proto3" json:"validators,omitempty"`
 	AppHash       []byte                 `protobuf:"bytes,9,opt,name=app_hash,json=appHash,proto3" json:"app_hash,omitempty"`
 	DecidedIndex  uint64                 `protobuf:"varint,10,opt,name=decided_index,json=decidedIndex,proto3" json:"decided_index,omitempty"` // the log index of its OrderDecided
+	HookFailures  []*HookFailure         `protobuf:"bytes,11,rep,name=hook_failures,json=hookFailures,proto3" json:"hook_failures,omitempty"`  // not in the app hash
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -889,6 +890,74 @@ func (x *BlockCommitted) GetDecidedIndex() uint64 {
 	return 0
 }
 
+func (x *BlockCommitted) GetHookFailures() []*HookFailure {
+	if x != nil {
+		return x.HookFailures
+	}
+	return nil
+}
+
+// HookFailure says that the hook of a backend failed at the end of a block: its writes were dropped.
+type HookFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backend       string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	Code          Code                   `protobuf:"varint,2,opt,name=code,proto3,enum=coppice.log.v1.Code" json:"code,omitempty"` // FAILED, PANICKED or LIMIT
+	Log           string                 `protobuf:"bytes,3,opt,name=log,proto3" json:"log,omitempty"`                             // for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookFailure) Reset() {
+	*x = HookFailure{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookFailure) ProtoMessage() {}
+
+func (x *HookFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookFailure.ProtoReflect.Descriptor instead.
+func (*HookFailure) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *HookFailure) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *HookFailure) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_OK
+}
+
+func (x *HookFailure) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
 // ChainReset closes a period and names the one that follows.
 type ChainReset struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -908,7 +977,7 @@ type ChainReset struct {
 
 func (x *ChainReset) Reset() {
 	*x = ChainReset{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +989,7 @@ func (x *ChainReset) String() string {
 func (*ChainReset) ProtoMessage() {}
 
 func (x *ChainReset) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1002,7 @@ func (x *ChainReset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainReset.ProtoReflect.Descriptor instead.
 func (*ChainReset) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ChainReset) GetOldChainId() string {
@@ -1021,7 +1090,7 @@ type SnapshotInstalled struct {
 
 func (x *SnapshotInstalled) Reset() {
 	*x = SnapshotInstalled{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1102,7 @@ func (x *SnapshotInstalled) String() string {
 func (*SnapshotInstalled) ProtoMessage() {}
 
 func (x *SnapshotInstalled) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1115,7 @@ func (x *SnapshotInstalled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotInstalled.ProtoReflect.Descriptor instead.
 func (*SnapshotInstalled) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotInstalled) GetChainId() string {
@@ -1107,7 +1176,7 @@ type Base struct {
 
 func (x *Base) Reset() {
 	*x = Base{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1188,7 @@ func (x *Base) String() string {
 func (*Base) ProtoMessage() {}
 
 func (x *Base) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1201,7 @@ func (x *Base) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Base.ProtoReflect.Descriptor instead.
 func (*Base) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Base) GetChainId() string {
@@ -1250,7 +1319,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\v2\x17.coppice.log.v1.VersionR\aversion\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12\x16\n" +
-	"\x06delete\x18\x04 \x01(\bR\x06delete\"\xfa\x02\n" +
+	"\x06delete\x18\x04 \x01(\bR\x06delete\"\xbc\x03\n" +
 	"\x0eBlockCommitted\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1265,7 +1334,12 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"validators\x12\x19\n" +
 	"\bapp_hash\x18\t \x01(\fR\aappHash\x12#\n" +
 	"\rdecided_index\x18\n" +
-	" \x01(\x04R\fdecidedIndex\"\xd5\x02\n" +
+	" \x01(\x04R\fdecidedIndex\x12@\n" +
+	"\rhook_failures\x18\v \x03(\v2\x1b.coppice.log.v1.HookFailureR\fhookFailures\"c\n" +
+	"\vHookFailure\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12(\n" +
+	"\x04code\x18\x02 \x01(\x0e2\x14.coppice.log.v1.CodeR\x04code\x12\x10\n" +
+	"\x03log\x18\x03 \x01(\tR\x03log\"\xd5\x02\n" +
 	"\n" +
 	"ChainReset\x12 \n" +
 	"\fold_chain_id\x18\x01 \x01(\tR\n" +
@@ -1323,7 +1397,7 @@ func file_coppice_log_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_log_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_coppice_log_v1_log_proto_goTypes = []any{
 	(Code)(0),                 // 0: coppice.log.v1.Code
 	(*Version)(nil),           // 1: coppice.log.v1.Version
@@ -1336,25 +1410,28 @@ var file_coppice_log_v1_log_proto_goTypes = []any{
 	(*TxResult)(nil),          // 8: coppice.log.v1.TxResult
 	(*Change)(nil),            // 9: coppice.log.v1.Change
 	(*BlockCommitted)(nil),    // 10: coppice.log.v1.BlockCommitted
-	(*ChainReset)(nil),        // 11: coppice.log.v1.ChainReset
-	(*SnapshotInstalled)(nil), // 12: coppice.log.v1.SnapshotInstalled
-	(*Base)(nil),              // 13: coppice.log.v1.Base
+	(*HookFailure)(nil),       // 11: coppice.log.v1.HookFailure
+	(*ChainReset)(nil),        // 12: coppice.log.v1.ChainReset
+	(*SnapshotInstalled)(nil), // 13: coppice.log.v1.SnapshotInstalled
+	(*Base)(nil),              // 14: coppice.log.v1.Base
 }
 var file_coppice_log_v1_log_proto_depIdxs = []int32{
-	3, // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
-	4, // 1: coppice.log.v1.ChainStarted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	1, // 2: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
-	0, // 3: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
-	1, // 4: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
-	8, // 5: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
-	9, // 6: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
-	4, // 7: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	3, // 8: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	3,  // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
+	4,  // 1: coppice.log.v1.ChainStarted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	1,  // 2: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
+	0,  // 3: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
+	1,  // 4: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
+	8,  // 5: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
+	9,  // 6: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
+	4,  // 7: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	11, // 8: coppice.log.v1.BlockCommitted.hook_failures:type_name -> coppice.log.v1.HookFailure
+	0,  // 9: coppice.log.v1.HookFailure.code:type_name -> coppice.log.v1.Code
+	3,  // 10: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_coppice_log_v1_log_proto_init() }
@@ -1368,7 +1445,7 @@ func file_coppice_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_log_v1_log_proto_rawDesc), len(file_coppice_log_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
