@@ -16,5 +16,5 @@ func (n *Node) hooks(store storage.Client) func(context.Context, chain.Block) ([
 	if len(hooks) == 0 {
 		return nil
 	}
-	return worker.Hooks{Backends: hooks, Store: store}.EndBlock
+	return worker.Hooks{Backends: hooks, Store: store, Conduct: n.traits.Conduct}.EndBlock
 }

@@ -19,6 +19,10 @@ type Block struct {
 	Txs      [][]byte // the canonical bytes of one each; a proposer may have put other bytes there
 	Proposer []byte
 	Request  []byte // the driver's own request, uninterpreted
+
+	// Addresses of the validators whose votes the block lacks, and of those that it proves to have
+	// signed twice. They are in Request, and set for hooks only.
+	Absent, DoubleSigned [][]byte
 }
 
 // Same reports whether b and o are the same decision: chain, period, height and hash.

@@ -35,6 +35,13 @@ type Genesis struct {
 	// GovernanceKey is the ed25519 key, in base64, whose holder changes the validator set of a
 	// chain that has validators. If it is empty, nobody can change the set.
 	GovernanceKey []byte `json:"governance_key,omitempty"`
+
+	// Agents are the parties of the chain's service of rounds. A chain without agents has none.
+	Agents []Agent `json:"agents,omitempty"`
+
+	// AgentThreshold is the number of agents that must agree: from ⌈(2n+1)/3⌉, which 0 stands for,
+	// to the number n of all agents.
+	AgentThreshold uint64 `json:"agent_threshold,omitempty"`
 }
 
 // AppState returns g as JSON, for a consensus that has a genesis of its own and carries ours in it.
@@ -73,6 +80,7 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 		return nil, genesisError{fmt.Errorf("%s: %s: %w", GenesisFile, key, fmt.Errorf(format, args...))}
 	}
 	window, err := time.ParseDuration(g.Limits.Window)
+	agents, threshold, badAgents := g.agents()
 
 	switch l := g.Limits; {
 	case g.ChainID == "" || len(g.ChainID) > MaxChainID:
@@ -94,6 +102,9 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey),
 			ed25519.PublicKeySize)
 
+	case badAgents != nil:
+		return nil, genesisError{fmt.Errorf("%s: %w", GenesisFile, badAgents)}
+
 	case l.MaxTxBytes == 0 || l.MaxTxBytes > MaxTxBytes:
 		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, MaxTxBytes)
 
@@ -111,7 +122,7 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 			WindowNs: int64(window), MaxTxBytes: g.Limits.MaxTxBytes, MaxTxOps: g.Limits.MaxTxOps,
 			MaxTxSteps: g.Limits.MaxTxSteps, MaxResultBytes: g.Limits.MaxResultBytes,
 			MaxBlockBytes: g.Limits.MaxBlockBytes,
-			GovernanceKey: g.GovernanceKey,
+			GovernanceKey: g.GovernanceKey, Agents: agents, AgentThreshold: threshold,
 		},
 	}, nil
 }

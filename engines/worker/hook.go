@@ -31,12 +31,21 @@ type HookStore interface {
 type Hooks struct {
 	Backends []chain.BlockBackend // in the order in which they run
 	Store    HookStore
+
+	// Conduct, if set, returns the Absent and DoubleSigned of a block.
+	Conduct func(b chain.Block) (absent, doubleSigned [][]byte, err error)
 }
 
 // EndBlock runs the hooks of the staged block b, hands in what they write, and returns the
 // failures. An error means that the hooks have no result, and that the block must be executed
 // again: a read failed.
 func (h Hooks) EndBlock(ctx context.Context, b chain.Block) (failures []*logv1.HookFailure, err error) {
+	if h.Conduct != nil {
+		if b.Absent, b.DoubleSigned, err = h.Conduct(b); err != nil {
+			return nil, err
+		}
+	}
+
 	e := &ending{HookStore: h.Store, block: b, written: make(map[string]*logv1.Change), left: chain.MaxHookBytes}
 
 	for _, backend := range h.Backends {

@@ -100,14 +100,17 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 		o.Disk = vfs.Default
 	}
 
-	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend), report: &v,
-		pending: newPending()}
+	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend),
+		traits: home.TraitsOf(dir), report: &v, pending: newPending()}
 
 	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
 
 	if err := home.AddBackends(dir, r.backends, consensus.Kinds()...); err != nil {
+		return v, err
+	}
+	if err := home.BindBackends(dir, r.backends); err != nil {
 		return v, err
 	}
 
@@ -119,6 +122,7 @@ type verification struct {
 	VerifyOptions
 	home     string // its directory
 	backends map[string]chain.Backend
+	traits   consensus.Traits // of the home's kind of consensus
 	report   *Verified
 
 	pending    pending
@@ -383,7 +387,8 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 		}
 	}
 
-	failures, err := worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed}}.EndBlock(ctx, b)
+	failures, err := worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed},
+		Conduct: r.traits.Conduct}.EndBlock(ctx, b)
 	if err != nil {
 		return chain.Staged{}, err
 	}

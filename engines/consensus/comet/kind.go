@@ -92,7 +92,7 @@ func (Kind) Traits() consensus.Traits {
 			},
 		},
 		StateSync: true, NoBackup: ErrNoBackup, NoSalvage: errNoSalvage,
-		Validators: governance.Updates, Class: comethome.Class,
+		Validators: governance.Updates, Conduct: conduct, Class: comethome.Class,
 		Commands: []consensus.Command{{
 			Name: child.Command, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
 		}},
