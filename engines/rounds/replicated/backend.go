@@ -44,7 +44,10 @@ type Backend[S any] struct {
 	agents  map[string]rounds.Agent // by the address of the agent's validator
 }
 
-var _ chain.BlockBackend = (*Backend[int])(nil)
+var (
+	_ chain.BlockBackend = (*Backend[int])(nil)
+	_ chain.Deferred     = (*Backend[int])(nil)
+)
 
 // Bind returns the backend of a service on the chain of a genesis.
 func Bind[S any](service *rounds.Service[S], g chain.Genesis) (*Backend[S], error) {
@@ -89,10 +92,19 @@ func Bind[S any](service *rounds.Service[S], g chain.Genesis) (*Backend[S], erro
 // Name implements chain.Backend.
 func (*Backend[S]) Name() string { return rounds.Backend }
 
+// NotBefore implements chain.Deferred: a tick waits for its deadline.
+func (*Backend[S]) NotBefore(body []byte) (t time.Time, ok bool) {
+	tick, ok := rounds.DecodeTick(body)
+	return tick.After, ok
+}
+
 // Check implements chain.Backend. It refuses what no state can make right: a malformed body, an
 // agent that is not registered, and a signature that is not the agent's. A node that lags accepts
 // whatever a block accepts, because the count is judged by the block.
 func (b *Backend[S]) Check(body []byte) error {
+	if _, tick := rounds.DecodeTick(body); tick {
+		return nil
+	}
 	_, err := b.open(body)
 	return err
 }
@@ -112,6 +124,10 @@ type Result struct {
 // Execute implements chain.Backend. A payload that is refused is not an error, because a refusal
 // may count as an offence, which is written.
 func (b *Backend[S]) Execute(v chain.View, body []byte) ([]byte, error) {
+	if t, ok := rounds.DecodeTick(body); ok {
+		return nil, b.tick(v, t)
+	}
+
 	p, err := b.open(body)
 	if err != nil {
 		return nil, err
@@ -137,6 +153,23 @@ func (b *Backend[S]) Execute(v chain.View, body []byte) ([]byte, error) {
 		result.Refused = refusal.Reason
 	}
 	return json.Marshal(result)
+}
+
+// tick changes nothing: the hook of its block does.
+func (b *Backend[S]) tick(v chain.View, t rounds.Tick) error {
+	st, _, err := b.read(v)
+	if err != nil {
+		return err
+	}
+	at, err := v.Version()
+	if err != nil {
+		return err
+	}
+	now, err := v.BlockTime()
+	if err != nil {
+		return err
+	}
+	return st.Takes(t, at.Period, now)
 }
 
 // EndBlock implements chain.BlockBackend.

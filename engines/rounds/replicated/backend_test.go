@@ -370,3 +370,43 @@ func TestForGenesisNamesWhatIsWrong(t *testing.T) {
 	_, err = unbound.ForGenesis(p.genesis)
 	require.ErrorContains(t, err, "expected 3 to 4")
 }
+
+// A tick changes nothing itself. It succeeds only where the FSM needs it, and its block's hook fires
+// the timeout.
+func TestATickBringsTheTimeout(t *testing.T) {
+	p := newParty(1, 0)
+	service := rounds.Compose("TestService", nil, rounds.Table[oracle]{Label: "TestAbciApp", Start: "wait",
+		Timeouts: rounds.Timeouts{rounds.Timeout: 7 * time.Second},
+		Rounds: rounds.Rows[oracle]{"wait": {
+			Round: rounds.DifferentUntilAll(func(context.Context, oracle) (int, error) { return 1, nil },
+				func(o oracle, _ []rounds.Said[int]) oracle { return o }),
+			On: rounds.On{rounds.Done: "wait", rounds.Timeout: "wait"}}}})
+	backend, err := replicated.Bind(service, p.genesis)
+	require.NoError(t, err)
+	n := &node{t: t, backend: backend}
+	now := time.Unix(1000, 0).UTC()
+	n.block(p, rounds.Block{Place: rounds.Place{Height: 1}, Time: now}, time.UTC)
+
+	tick, ok := n.read().NextTick(0, now)
+	require.True(t, ok)
+	require.NoError(t, backend.Check(tick.Encode()))
+	after, ok := backend.NotBefore(tick.Encode())
+	require.True(t, ok)
+	require.Equal(t, now.Add(7*time.Second), after)
+	_, ok = backend.NotBefore(rounds.Payload{Agent: "agent0"}.Sign("test", p.keys["agent0"]))
+	require.False(t, ok)
+
+	was := maps.Clone(n.state.Keys)
+	n.state.Version, n.state.BlockTime = chain.Version{Height: 2}, after
+	_, err = n.state.Execute(backend, tick.Encode())
+	require.ErrorIs(t, err, rounds.ErrTick, "at the deadline")
+	n.state.BlockTime = after.Add(1)
+	_, err = n.state.Execute(backend, tick.Encode())
+	require.NoError(t, err)
+	require.Equal(t, was, n.state.Keys)
+
+	n.block(p, rounds.Block{Place: rounds.Place{Height: 2}, Time: after.Add(1)}, time.UTC)
+	require.EqualValues(t, 2, n.read().Count, "the timeout has fired")
+	_, err = n.state.Execute(backend, tick.Encode())
+	require.ErrorIs(t, err, rounds.ErrTick, "it is of an earlier count")
+}
