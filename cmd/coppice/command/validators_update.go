@@ -15,7 +15,7 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
-	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
+	"github.com/coppice-go/coppice/engines/backend/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 

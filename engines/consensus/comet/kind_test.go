@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
-	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
+	"github.com/coppice-go/coppice/engines/backend/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
