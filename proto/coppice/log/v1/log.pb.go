@@ -270,6 +270,7 @@ type Params struct {
 	MaxResultBytes uint64                 `protobuf:"varint,5,opt,name=max_result_bytes,json=maxResultBytes,proto3" json:"max_result_bytes,omitempty"`
 	MaxBlockBytes  uint64                 `protobuf:"varint,6,opt,name=max_block_bytes,json=maxBlockBytes,proto3" json:"max_block_bytes,omitempty"`
 	GovernanceKey  []byte                 `protobuf:"bytes,7,opt,name=governance_key,json=governanceKey,proto3" json:"governance_key,omitempty"` // ed25519, may be empty
+	ResetOffset    uint64                 `protobuf:"varint,8,opt,name=reset_offset,json=resetOffset,proto3" json:"reset_offset,omitempty"`      // heights from the decision on a reset to the next epoch; 0: no resets
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -351,6 +352,13 @@ func (x *Params) GetGovernanceKey() []byte {
 		return x.GovernanceKey
 	}
 	return nil
+}
+
+func (x *Params) GetResetOffset() uint64 {
+	if x != nil {
+		return x.ResetOffset
+	}
+	return 0
 }
 
 type ValidatorUpdate struct {
@@ -889,19 +897,26 @@ func (x *BlockCommitted) GetDecidedIndex() uint64 {
 	return 0
 }
 
-// ChainReset closes a period and names the one that follows.
+// ChainReset closes a period, which is an epoch, and names the one that follows. All of it derives
+// from the block that decided the reset and from the state after it.
 type ChainReset struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OldChainId    string                 `protobuf:"bytes,1,opt,name=old_chain_id,json=oldChainId,proto3" json:"old_chain_id,omitempty"`
 	OldPeriod     uint64                 `protobuf:"varint,2,opt,name=old_period,json=oldPeriod,proto3" json:"old_period,omitempty"`
-	LastHeight    uint64                 `protobuf:"varint,3,opt,name=last_height,json=lastHeight,proto3" json:"last_height,omitempty"`
+	LastHeight    uint64                 `protobuf:"varint,3,opt,name=last_height,json=lastHeight,proto3" json:"last_height,omitempty"` // committed in the old period
 	LastAppHash   []byte                 `protobuf:"bytes,4,opt,name=last_app_hash,json=lastAppHash,proto3" json:"last_app_hash,omitempty"`
 	NewChainId    string                 `protobuf:"bytes,5,opt,name=new_chain_id,json=newChainId,proto3" json:"new_chain_id,omitempty"`
 	NewPeriod     uint64                 `protobuf:"varint,6,opt,name=new_period,json=newPeriod,proto3" json:"new_period,omitempty"`
 	InitialHeight uint64                 `protobuf:"varint,7,opt,name=initial_height,json=initialHeight,proto3" json:"initial_height,omitempty"`
 	AppHash       []byte                 `protobuf:"bytes,8,opt,name=app_hash,json=appHash,proto3" json:"app_hash,omitempty"`
 	GenesisTimeNs int64                  `protobuf:"varint,9,opt,name=genesis_time_ns,json=genesisTimeNs,proto3" json:"genesis_time_ns,omitempty"`
-	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`                               // for people
+	ResetHeight   uint64                 `protobuf:"varint,11,opt,name=reset_height,json=resetHeight,proto3" json:"reset_height,omitempty"` // of the block that decided the reset
+	StateRoot     []byte                 `protobuf:"bytes,12,opt,name=state_root,json=stateRoot,proto3" json:"state_root,omitempty"`        // of the keys and ids, whatever the period
+	Params        *Params                `protobuf:"bytes,13,opt,name=params,proto3" json:"params,omitempty"`
+	Validators    []*ValidatorUpdate     `protobuf:"bytes,14,rep,name=validators,proto3" json:"validators,omitempty"`
+	AppStateHash  []byte                 `protobuf:"bytes,15,opt,name=app_state_hash,json=appStateHash,proto3" json:"app_state_hash,omitempty"` // SHA-256; empty if there is no app_state
+	Certificate   []byte                 `protobuf:"bytes,16,opt,name=certificate,proto3" json:"certificate,omitempty"`                         // the consensus's proof that the old period has ended, if it needs one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1004,6 +1019,48 @@ func (x *ChainReset) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *ChainReset) GetResetHeight() uint64 {
+	if x != nil {
+		return x.ResetHeight
+	}
+	return 0
+}
+
+func (x *ChainReset) GetStateRoot() []byte {
+	if x != nil {
+		return x.StateRoot
+	}
+	return nil
+}
+
+func (x *ChainReset) GetParams() *Params {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+func (x *ChainReset) GetValidators() []*ValidatorUpdate {
+	if x != nil {
+		return x.Validators
+	}
+	return nil
+}
+
+func (x *ChainReset) GetAppStateHash() []byte {
+	if x != nil {
+		return x.AppStateHash
+	}
+	return nil
+}
+
+func (x *ChainReset) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
 }
 
 // SnapshotInstalled records that a snapshot replaced the state at this point of the log.
@@ -1205,7 +1262,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"validators\x12\x1b\n" +
 	"\tapp_state\x18\b \x01(\fR\bappState\x12\x1d\n" +
 	"\n" +
-	"init_chain\x18\t \x01(\fR\tinitChain\"\x80\x02\n" +
+	"init_chain\x18\t \x01(\fR\tinitChain\"\xa3\x02\n" +
 	"\x06Params\x12\x1b\n" +
 	"\twindow_ns\x18\x01 \x01(\x03R\bwindowNs\x12 \n" +
 	"\fmax_tx_bytes\x18\x02 \x01(\x04R\n" +
@@ -1216,7 +1273,8 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"maxTxSteps\x12(\n" +
 	"\x10max_result_bytes\x18\x05 \x01(\x04R\x0emaxResultBytes\x12&\n" +
 	"\x0fmax_block_bytes\x18\x06 \x01(\x04R\rmaxBlockBytes\x12%\n" +
-	"\x0egovernance_key\x18\a \x01(\fR\rgovernanceKey\"[\n" +
+	"\x0egovernance_key\x18\a \x01(\fR\rgovernanceKey\x12!\n" +
+	"\freset_offset\x18\b \x01(\x04R\vresetOffset\"[\n" +
 	"\x0fValidatorUpdate\x12\x19\n" +
 	"\bkey_type\x18\x01 \x01(\tR\akeyType\x12\x17\n" +
 	"\apub_key\x18\x02 \x01(\fR\x06pubKey\x12\x14\n" +
@@ -1265,7 +1323,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"validators\x12\x19\n" +
 	"\bapp_hash\x18\t \x01(\fR\aappHash\x12#\n" +
 	"\rdecided_index\x18\n" +
-	" \x01(\x04R\fdecidedIndex\"\xd5\x02\n" +
+	" \x01(\x04R\fdecidedIndex\"\xd0\x04\n" +
 	"\n" +
 	"ChainReset\x12 \n" +
 	"\fold_chain_id\x18\x01 \x01(\tR\n" +
@@ -1283,7 +1341,16 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\bapp_hash\x18\b \x01(\fR\aappHash\x12&\n" +
 	"\x0fgenesis_time_ns\x18\t \x01(\x03R\rgenesisTimeNs\x12\x16\n" +
 	"\x06reason\x18\n" +
-	" \x01(\tR\x06reason\"\xb6\x01\n" +
+	" \x01(\tR\x06reason\x12!\n" +
+	"\freset_height\x18\v \x01(\x04R\vresetHeight\x12\x1d\n" +
+	"\n" +
+	"state_root\x18\f \x01(\fR\tstateRoot\x12.\n" +
+	"\x06params\x18\r \x01(\v2\x16.coppice.log.v1.ParamsR\x06params\x12?\n" +
+	"\n" +
+	"validators\x18\x0e \x03(\v2\x1f.coppice.log.v1.ValidatorUpdateR\n" +
+	"validators\x12$\n" +
+	"\x0eapp_state_hash\x18\x0f \x01(\fR\fappStateHash\x12 \n" +
+	"\vcertificate\x18\x10 \x01(\fR\vcertificate\"\xb6\x01\n" +
 	"\x11SnapshotInstalled\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1341,20 +1408,22 @@ var file_coppice_log_v1_log_proto_goTypes = []any{
 	(*Base)(nil),              // 13: coppice.log.v1.Base
 }
 var file_coppice_log_v1_log_proto_depIdxs = []int32{
-	3, // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
-	4, // 1: coppice.log.v1.ChainStarted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	1, // 2: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
-	0, // 3: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
-	1, // 4: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
-	8, // 5: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
-	9, // 6: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
-	4, // 7: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	3, // 8: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	3,  // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
+	4,  // 1: coppice.log.v1.ChainStarted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	1,  // 2: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
+	0,  // 3: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
+	1,  // 4: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
+	8,  // 5: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
+	9,  // 6: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
+	4,  // 7: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	3,  // 8: coppice.log.v1.ChainReset.params:type_name -> coppice.log.v1.Params
+	4,  // 9: coppice.log.v1.ChainReset.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	3,  // 10: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_coppice_log_v1_log_proto_init() }
