@@ -40,6 +40,9 @@ type InitOptions struct {
 
 	// GovernanceKey is the governance key of a new genesis.
 	GovernanceKey []byte
+
+	// ResetOffset, if not 0, allows resets in a new genesis: see chain.Resets.
+	ResetOffset uint64
 }
 
 // Init makes a home in a directory that has none. It overwrites nothing.
@@ -122,6 +125,9 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 		}
 		g = chain.NewGenesis(o.ChainID, time.Now())
 		g.GovernanceKey = o.GovernanceKey
+		if o.ResetOffset != 0 {
+			g.Resets = &chain.Resets{Mode: chain.Regenesis, Offset: o.ResetOffset}
+		}
 	}
 
 	_, err = g.ChainStarted()
