@@ -62,6 +62,7 @@ type Verified struct {
 	State      uint64 // the height that the state has applied; a restart applies the rest
 	Blocks     uint64 // executed again
 	Txs        uint64 // in these blocks
+	Resets     uint64 // of the chain, with a start of the next epoch
 	Launched   uint64 // acknowledged transactions
 	Unfinished uint64 // acknowledged transactions without a result: the next start continues with them
 
@@ -127,9 +128,10 @@ type verification struct {
 
 	pending    pending
 	decided    *logv1.OrderDecided
-	state      *storage.DB // the home's; nil: it has none
-	replayed   *storage.DB // built again from the log
-	startIndex uint64      // of the snapshot that replayed began with; 0: none
+	reset      *logv1.ChainReset // without a start of the next epoch
+	state      *storage.DB       // the home's; nil: it has none
+	replayed   *storage.DB       // built again from the log
+	startIndex uint64            // of the snapshot that replayed began with; 0: none
 	scratch    string
 }
 
@@ -305,15 +307,19 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
-		r.report.ChainID = m.ChainId
-		err := r.replayed.StartChain(index, m)
-		r.report.AppHash = r.replayed.State().AppHash
-		return err
+		return r.started(index, m)
+
+	case *logv1.ChainReset:
+		return r.ended(m)
 
 	case *logv1.SnapshotInstalled:
 		return r.installed(ctx, log, index, m)
 
 	case *logv1.OrderDecided:
+		if r.reset != nil {
+			return fmt.Errorf("%w: %v was decided after the end of the chain at height %d", exit.ErrDamage,
+				chain.BlockFromRecord(m), r.reset.LastHeight)
+		}
 		if d := r.decided; d != nil && !chain.BlockFromRecord(d).Same(chain.BlockFromRecord(m)) {
 			return fmt.Errorf("%w: %v was decided, but %v before it was never committed", exit.ErrDamage,
 				chain.BlockFromRecord(m), chain.BlockFromRecord(d))
@@ -324,6 +330,37 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 		return r.block(ctx, index, m)
 	}
 
+	return nil
+}
+
+// started begins a chain, or the epoch that the last ChainReset names.
+func (r *verification) started(index uint64, m *logv1.ChainStarted) error {
+	if r.reset != nil {
+		if err := chain.Succeeds(r.reset, m); err != nil {
+			return err
+		}
+		r.report.Resets++
+	}
+
+	r.reset, r.report.ChainID = nil, m.ChainId
+	err := r.replayed.StartChain(index, m)
+	r.report.AppHash = r.replayed.State().AppHash
+
+	return err
+}
+
+// ended checks that the chain ended as the replayed state says.
+func (r *verification) ended(m *logv1.ChainReset) error {
+	s := r.replayed.State()
+	if err := s.CheckChainReset(r.replayed.RootAt(s.Period+1), m); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
+	}
+	if r.reset != nil {
+		return fmt.Errorf("%w: chain %s has ended before, at height %d", exit.ErrDamage, m.OldChainId,
+			r.reset.LastHeight)
+	}
+
+	r.reset = m
 	return nil
 }
 
@@ -472,7 +509,7 @@ func (r *verification) compareEnd() error {
 	if !s.Started() || s.Height == 0 {
 		return nil
 	}
-	meta, err := r.replayed.Block(s.Height)
+	meta, err := r.replayed.BlockOf(s.Period, s.Height)
 	if errors.Is(err, storage.ErrPruned) {
 		return nil // the state is behind the snapshot that replay began with
 	}
