@@ -6,9 +6,9 @@ import (
 )
 
 // Compact rewrites the tables of the state without the entries that were removed or replaced, so
-// that they no longer take room on the disk. Meanwhile the disk needs room for the new tables beside
-// the old ones. Compact changes nothing that can be read, and may be interrupted at any time. It
-// works beside commits.
+// that they no longer take room on the disk. Meanwhile the disk needs room for the new tables
+// beside the old ones. Compact changes nothing that can be read, and may be interrupted at any
+// time. It works beside commits.
 func (d *DB) Compact(ctx context.Context) error {
 	if err := d.Err(); err != nil {
 		return err

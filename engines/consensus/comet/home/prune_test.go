@@ -155,7 +155,8 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	}{
 		"restart":                       {noEvidence, 0, testBlocks, testBlocks - 1, testBlocks - 1, holdRestart},
 		"an application that is behind": {noEvidence, 0, 33, 32, 32, holdRestart},
-		"light clients":                 {noEvidence, 10 * time.Minute, testBlocks, testBlocks - 10, testBlocks - 10, holdLight},
+		"light clients": {noEvidence, 10 * time.Minute, testBlocks, testBlocks - 10, testBlocks - 10,
+			holdLight},
 		"evidence, by time": {types.EvidenceParams{MaxAgeNumBlocks: 1, MaxAgeDuration: 15 * time.Minute}, 0, testBlocks,
 			testBlocks - 1, testBlocks - 15, holdRestart},
 		"evidence, by blocks": {types.EvidenceParams{MaxAgeNumBlocks: 20, MaxAgeDuration: time.Minute}, 0, testBlocks,
