@@ -20,9 +20,9 @@ func holdsOf(p offline.Part, record uint64) (names []string) {
 	return names
 }
 
-// I1: a pruning of the stopped home keeps an acknowledged transaction without a result, and names it.
-// Without one, it keeps what a follower of the log has not read, although the follower's retainer
-// has ended with the node.
+// I1: a pruning of the stopped home keeps an acknowledged transaction without a result, and names
+// it. Without one, it keeps what a follower of the log has not read, although the follower's
+// retainer has ended with the node.
 func TestAPruningKeepsWhatIsAcknowledgedAndWhatAFollowerNeeds(t *testing.T) {
 	h := truncating(t)
 	waits := h.submit(h.tx(kv.Put([]byte("waiting"), []byte("yes")), time.Minute))[0]

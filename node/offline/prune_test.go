@@ -143,6 +143,12 @@ func TestAPrunedHomeVerifiesAndStarts(t *testing.T) {
 		v := requireVerified(t, s.home)
 		require.Equal(t, done.Log.Kept, v.First)
 		require.NotEmpty(t, v.Base)
+		list, err := Snapshots(s.home)
+		require.NoError(t, err)
+		require.Len(t, list, 2)
+		for _, e := range list {
+			require.GreaterOrEqual(t, e.Index+1, v.First, "the log has what snapshot %s needs", e.ID)
+		}
 		s.requireReads(t, s.home, first)
 	}
 
