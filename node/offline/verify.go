@@ -136,20 +136,41 @@ type verification struct {
 }
 
 // run checks the home.
-func (r *verification) run(ctx context.Context) (err error) {
-	if err := home.StateWithoutLog(r.Disk, r.home); err != nil {
+func (r *verification) run(ctx context.Context) error {
+	defer r.closeState()
+	if begun, err := r.read(ctx); err != nil || !begun {
 		return err
 	}
 
-	if logs, err := home.HasFile(r.Disk, home.LogDir(r.home), func(name string) bool {
+	began := time.Now()
+	defer func() { r.report.ReplayTook = time.Since(began) }()
+
+	return r.replay(ctx)
+}
+
+// closeState closes the home's state, if it is open.
+func (r *verification) closeState() {
+	if r.state != nil {
+		r.state.Close() // it is open for reading only
+	}
+}
+
+// read reads the log, the state and the snapshots, and leaves the state open. begun is false if no
+// node was ever started in the home.
+func (r *verification) read(ctx context.Context) (begun bool, err error) {
+	if err := home.StateWithoutLog(r.Disk, r.home); err != nil {
+		return false, err
+	}
+
+	if begun, err = home.HasFile(r.Disk, home.LogDir(r.home), func(name string) bool {
 		return strings.HasSuffix(name, ".seg")
-	}); err != nil || !logs {
-		return err // a home that was never started
+	}); err != nil || !begun {
+		return false, err
 	}
 
 	for _, path := range []string{install.MarkerPath(r.home), home.StateDir(r.home) + ".new"} {
 		if _, err := r.Disk.Stat(path); err == nil {
-			return fmt.Errorf("%w: an installation of a snapshot was interrupted (%s): complete it first with a "+
+			return true, fmt.Errorf("%w: an installation of a snapshot was interrupted (%s): complete it first with a "+
 				"start, or with any 'coppice snapshot' command", exit.ErrConfig, path)
 		}
 	}
@@ -163,31 +184,24 @@ func (r *verification) run(ctx context.Context) (err error) {
 				r.Progress("log", uint64(p.Done), uint64(p.Total))
 			}
 		}}); err != nil {
-		return err
+		return true, err
 	}
 
 	r.report.LogTook = time.Since(began)
 	if err := r.checkBackends(ctx); err != nil {
-		return err
+		return true, err
 	}
 
 	began = time.Now()
-	err = r.scan(ctx)
-	if r.state != nil {
-		defer r.state.Close()
+	if err := r.scan(ctx); err != nil {
+		return true, err
 	}
-	if err == nil {
-		err = r.readSnapshots(ctx)
+	if err := r.readSnapshots(ctx); err != nil {
+		return true, err
 	}
-	if err != nil {
-		return err
-	}
-
 	r.report.StateTook = time.Since(began)
-	began = time.Now()
-	defer func() { r.report.ReplayTook = time.Since(began) }()
 
-	return r.replay(ctx)
+	return true, nil
 }
 
 // checkBackends returns an error if replay would lack a backend. What a home needs is read in any

@@ -36,8 +36,9 @@ type Kind struct {
 }
 
 var (
-	_ consensus.Homed    = Kind{}
-	_ consensus.Verifier = Kind{}
+	_ consensus.Homed      = Kind{}
+	_ consensus.Verifier   = Kind{}
+	_ consensus.Maintainer = Kind{}
 )
 
 // InitOptions describe the CometBFT home that Kind.Init makes in the home of a node.
@@ -238,6 +239,17 @@ func (Kind) Verify(ctx context.Context, h consensus.Home, s chain.State) error {
 		return err
 	}
 	return child.Verify(home)
+}
+
+// Prune removes old blocks and states of the CometBFT home in a home (see comethome.Prune).
+func (Kind) Prune(ctx context.Context, h consensus.Home, o consensus.PruneOptions) (consensus.Pruned, error) {
+	return comethome.Prune(ctx, comethome.Dir(h.Dir), o)
+}
+
+// Compact compacts the databases of the CometBFT home in a home (see comethome.Compact).
+func (Kind) Compact(ctx context.Context, h consensus.Home, progress func(step string, done, total uint64)) (
+	[]consensus.Size, error) {
+	return comethome.Compact(ctx, comethome.Dir(h.Dir), progress)
 }
 
 // Reset returns an error, because it is not supported yet.
