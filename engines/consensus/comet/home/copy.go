@@ -309,6 +309,11 @@ func DatabaseBytes(c *cfg.Config) (total int64) {
 // CopiedFiles returns the configuration and the genesis of a home, which a backup has beside the
 // databases.
 func CopiedFiles(home string) (config, genesis []byte, err error) {
+	for _, path := range []string{configPath(home), GenesisPath(home)} {
+		if err := whole(home, path); err != nil {
+			return nil, nil, err
+		}
+	}
 	if config, err = os.ReadFile(configPath(home)); err == nil {
 		genesis, err = os.ReadFile(GenesisPath(home))
 	}

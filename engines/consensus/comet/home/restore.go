@@ -261,17 +261,17 @@ func (r *Restored) restoreSigning(c *cfg.Config, o RestoreOptions) error {
 		data, err = signedUpTo(height)
 
 	case o.SignedUpTo > height && alone:
-		return fmt.Errorf("%w: validator %s is the only one of the chain, whose blocks end at height %d in the backup, "+
-			"so that it would never sign again if it must sign nothing up to height %d", ErrHome,
+		return fmt.Errorf("%w: validator %s is the only one of the chain, whose blocks end at height %d in the "+
+			"backup, so that it would never sign again if it must sign nothing up to height %d", ErrHome,
 			r.Validator.Address, height, o.SignedUpTo)
 
 	case o.SignedUpTo > 0:
 		data, err = signedUpTo(o.SignedUpTo)
 
 	default:
-		return fmt.Errorf("%w: validator %s may have signed blocks after the last one of the backup, %d, and could sign "+
-			"twice: put its newest %s into %s, or say up to which height it can have signed (--signed-up-to), or that "+
-			"these blocks are lost (--abandon-later-blocks); see Backup and restore in docs/cometbft.md",
+		return fmt.Errorf("%w: validator %s may have signed blocks after the last one of the backup, %d, and could "+
+			"sign twice: put its newest %s into %s, or say up to which height it can have signed (--signed-up-to), "+
+			"or that these blocks are lost (--abandon-later-blocks); see Backup and restore in docs/cometbft.md",
 			ErrHome, r.Validator.Address, height, SigningStateFile, o.Keys)
 	}
 
