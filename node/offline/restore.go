@@ -52,7 +52,7 @@ type RestoreOptions struct {
 	// Note, if set, is told what the operator must know before the node of the new home starts.
 	Note func(text string)
 
-	// Progress, if set, is called with the step that the restoration is at, and how far it has come.
+	// Progress, if set, is called with the step that the restoration is at, and how far that is.
 	Progress func(step string, done, total uint64)
 }
 

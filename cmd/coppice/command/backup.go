@@ -15,6 +15,7 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/offline"
 )
 
@@ -125,11 +126,19 @@ func (a *app) keySaver(dir, backupDest string) (save func() error, err error) {
 		return nil, fmt.Errorf("%w: --keys %s: want a directory apart from the backup %s", exit.ErrConfig, dir, dest)
 	}
 
-	home := comethome.Dir(a.home)
-	if _, err := comethome.ReadKeys(home); err != nil {
+	k, c, err := home.Restorer(a.home)
+	if err == nil && k == nil {
+		err = fmt.Errorf("%w: %s has consensus %s, which has no keys", exit.ErrConfig, a.home, c.Consensus.Kind)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--keys: %w", err)
+	}
+
+	cometHome := comethome.Dir(a.home)
+	if _, err := comethome.ReadKeys(cometHome); err != nil {
 		return nil, fmt.Errorf("--keys: %w", exit.Classify(err))
 	}
-	return func() error { return comethome.SaveKeys(home, dir) }, nil
+	return func() error { return comethome.SaveKeys(cometHome, dir) }, nil
 }
 
 // within reports whether path is dir or lies below it. Both are absolute.

@@ -27,7 +27,7 @@ that validator has signed after the backup is not known, and signing it again is
 one of these is wanted, too:
 
   - the newest priv_validator_state.json of the lost home, put into the directory of the keys;
-  - --signed-up-to HEIGHT: the validator has signed nothing above HEIGHT, and signs nothing up to it;
+  - --signed-up-to HEIGHT: it has signed nothing above HEIGHT, and will sign nothing up to HEIGHT;
   - --abandon-later-blocks, for the only validator of a chain: all blocks after those of the backup
     are lost, and it makes others in their place. Nobody may still have one of the lost blocks.
 
@@ -46,8 +46,8 @@ To restore a snapshot of a home, see 'coppice snapshot restore'.`,
 			case height && o.SignedUpTo < 1:
 				return usageError(cmd, "--signed-up-to is %d: want a height of at least 1", o.SignedUpTo)
 			case o.Keys == "" && (height || o.AbandonLater):
-				return usageError(cmd, "--signed-up-to and --abandon-later-blocks are for --keys: new keys have signed "+
-					"nothing")
+				return usageError(cmd, "--signed-up-to and --abandon-later-blocks are for --keys: new keys have "+
+					"signed nothing")
 			case height && o.AbandonLater:
 				return usageError(cmd, "--signed-up-to and --abandon-later-blocks contradict each other")
 			}
