@@ -49,10 +49,50 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 	return nil
 }
 
+// BindBackends replaces each backend that depends on the genesis by the one of the home's chain.
+// Errors are exit.ErrConfig.
+func BindBackends(home string, backends map[string]chain.Backend) error {
+	g, err := ReadGenesis(home)
+	if err != nil {
+		return err
+	}
+	if err := chain.BindBackends(g, backends); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	return nil
+}
+
 // names reports whether the configuration of a home names a kind.
 func names(home string, k consensus.Kind) bool {
 	c, err := config.Load(home)
 	return err == nil && c.Consensus.Kind == k.Name()
+}
+
+// NoCopy returns the error for a backup of a home with a kind of consensus whose files no backup
+// has.
+func NoCopy(k consensus.Kind) error {
+	return fmt.Errorf("%w: a home with consensus %s has files that no backup has: stop the node and copy the whole "+
+		"home instead", exit.ErrConfig, k.Name())
+}
+
+// Restorer returns the kind of consensus that the configuration in dir names, if that kind keeps
+// files of its own in the home, or nil. A kind whose files no backup has is an error.
+func Restorer(dir string) (consensus.Restorer, config.Config, error) {
+	c, err := config.Load(dir)
+	if err != nil {
+		return nil, c, err
+	}
+	k, ok := consensus.Lookup(c.Consensus.Kind)
+	if !ok {
+		return nil, c, fmt.Errorf("%w: consensus.kind = %q: this program has no such kind", exit.ErrConfig,
+			c.Consensus.Kind)
+	}
+
+	r, ok := k.(consensus.Restorer)
+	if _, homed := k.(consensus.Homed); homed && !ok {
+		return nil, c, NoCopy(k)
+	}
+	return r, c, nil
 }
 
 // TraitsOf returns the traits of the kind of consensus that the configuration in dir names. If the
