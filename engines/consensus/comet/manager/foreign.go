@@ -72,10 +72,10 @@ func (f *foreign) Begin(ctx context.Context) error {
 }
 
 // End ends the process.
-func (f *foreign) End() {
+func (f *foreign) End(ctx context.Context) {
 	if f.comet != nil {
-		// The context of the machine has ended. The supervisor of the processes bounds the stop.
-		if err := f.launcher.stop(context.Background(), f.comet); err == nil {
+		// The supervisor of the processes bounds the stop.
+		if err := f.launcher.stop(ctx, f.comet); err == nil {
 			f.journal.Line("Monitoring thread terminated")
 			f.journal.Line("Tendermint process stopped")
 		}
