@@ -254,8 +254,8 @@ func image(t *testing.T, from string) (to string) {
 // pruneSteps are the steps of a pruning that change the home.
 var pruneSteps = []string{"cut the log", "versions", "compact state"}
 
-// A pruning that is cut before any of its steps leaves a home that verifies and starts, and the next
-// one completes it. The same holds for one whose context ends there.
+// A pruning that is cut before any of its steps leaves a home that verifies and starts, and the
+// next one completes it. The same holds for one whose context ends there.
 func TestAPruningCanBeCutAnywhere(t *testing.T) {
 	s := makePruneSpecimen(t, home.InitOptions{})
 	want := s.height - 2
