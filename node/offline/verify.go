@@ -284,7 +284,15 @@ func (r *verification) replay(ctx context.Context) error {
 		return err
 	}
 
-	return checkConsensus(ctx, r.home, r.replayed.State())
+	return checkConsensus(ctx, r.home, r.leadsTo())
+}
+
+// leadsTo returns the state of the chain at the end of the log.
+func (r *verification) leadsTo() chain.State {
+	if r.reset != nil {
+		return chain.AfterReset(r.reset)
+	}
+	return r.replayed.State()
 }
 
 // record replays the next record of the log.
