@@ -90,7 +90,7 @@ func TestABehaviourSendsOnceThroughKills(t *testing.T) {
 		}
 
 		for kills.Load() < int64(most) {
-			time.Sleep(50 * time.Millisecond)
+			<-time.After(50 * time.Millisecond)
 			f.mu.Lock()
 			f.down += rand.IntN(3)
 			f.mu.Unlock()
@@ -103,7 +103,7 @@ func TestABehaviourSendsOnceThroughKills(t *testing.T) {
 				}
 			}
 
-			time.Sleep(50 * time.Millisecond)
+			<-time.After(50 * time.Millisecond)
 			f.block()
 		}
 
@@ -155,13 +155,13 @@ func TestATickBringsTheTimeoutOfAnIdleChain(t *testing.T) {
 			height, ticks := f.at.Height, f.ticks
 			f.mu.Unlock()
 			require.True(t, armed)
-			time.Sleep(time.Until(deadline.At))
+			<-time.After(time.Until(deadline.At))
 			synctest.Wait()
 
 			f.mu.Lock()
 			require.Equal(t, height, f.at.Height, "no block before the deadline")
 			f.mu.Unlock()
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			synctest.Wait()
 
 			f.mu.Lock()
@@ -196,13 +196,13 @@ func TestATickConfirmsARoundThatCountsBlocks(t *testing.T) {
 			agents = append(agents, run(t, f.config(a)))
 		}
 
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		synctest.Wait()
 		f.mu.Lock()
 		require.Equal(t, rounds.Name("over"), f.st.Round)
 		height := f.at.Height
 		f.mu.Unlock()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		f.mu.Lock()
 		require.Equal(t, height, f.at.Height, "a service that waits for nothing is idle")
 		f.mu.Unlock()
@@ -234,9 +234,9 @@ func TestAnExpiredPayloadIsSentAgain(t *testing.T) {
 
 		synctest.Wait()
 		require.EqualValues(t, 1, acts.Load(), "only the keeper acts")
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		f.block() // the first payload has expired
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		f.block()
 		require.Equal(t, rounds.Name("kept"), f.st.Round)
 		require.Equal(t, 2, f.st.App.Total)
@@ -272,11 +272,11 @@ func TestTheEndOfAPeriodWaitsForThePause(t *testing.T) {
 			defer f.mu.Unlock()
 			return f.st.Period
 		}
-		time.Sleep(29 * time.Second)
+		<-time.After(29 * time.Second)
 		require.Zero(t, period())
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		require.EqualValues(t, 1, period())
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		require.EqualValues(t, 2, period())
 
 		cancel()

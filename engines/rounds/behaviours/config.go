@@ -16,8 +16,9 @@ type Chain[S any] interface {
 	// not started has a chain.State that is not Started.
 	State(ctx context.Context) (rounds.State[S], chain.State, error)
 
-	// Next waits for a committed block after the given state. It may return earlier.
-	Next(ctx context.Context, after chain.State) error
+	// Follow calls moved after each committed block, once State returns it or a later one, until
+	// ctx ends. It may miss blocks while engines are down, and may call moved once too often.
+	Follow(ctx context.Context, moved func()) error
 
 	// Pending returns the transactions of the backend rounds with a nonce that the node has
 	// accepted and that have not ended.

@@ -88,19 +88,18 @@ func (f *fake[S]) State(context.Context) (st rounds.State[S], at chain.State, er
 	return st, f.at, err
 }
 
-func (f *fake[S]) Next(ctx context.Context, after chain.State) error {
-	f.mu.Lock()
-	moved, height := f.moved, f.at.Height
-	f.mu.Unlock()
-	if height > after.Height {
-		return nil
-	}
+func (f *fake[S]) Follow(ctx context.Context, moved func()) error {
+	for {
+		f.mu.Lock()
+		next := f.moved
+		f.mu.Unlock()
 
-	select {
-	case <-moved:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+		select {
+		case <-next:
+			moved()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -213,7 +212,7 @@ func (f *fake[S]) solo(ctx context.Context) {
 	for {
 		select {
 		case <-f.bell:
-			time.Sleep(time.Millisecond) // in the bubble's time
+			<-time.After(time.Millisecond) // in the bubble's time
 			f.block()
 		case <-ctx.Done():
 			return

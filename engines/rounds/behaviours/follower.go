@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/rounds"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -31,56 +30,63 @@ const (
 
 // Serve follows the FSM until ctx ends.
 func (f *follower[S]) Serve(ctx context.Context) error {
-	for {
-		st, at, err := f.Chain.State(ctx)
-		if err == nil && at.Started() {
-			if err = f.reconcile(ctx, st); err == nil {
-				err = f.tick(ctx, st, at)
+	news := make(chan struct{}, 1)
+	if err := supervisor.Go(ctx, func(ctx context.Context) error {
+		return f.Chain.Follow(ctx, func() {
+			select {
+			case news <- struct{}{}:
+			default:
 			}
-		}
-		if err == nil {
-			err = f.next(ctx, at)
-		}
+		})
+	}); err != nil {
+		return err
+	}
 
+	for {
+		wait, err := f.step(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err != nil && !errors.Is(err, engines.ErrDown) {
-			return err
+		if errors.Is(err, engines.ErrDown) {
+			wait, err = pauseDown, nil
 		}
 		if err != nil {
-			if err := pause(ctx, pauseDown); err != nil {
-				return err
-			}
+			return err
 		}
+
+		timer := time.NewTimer(wait)
+		select {
+		case <-news:
+		case <-timer.C:
+		case fault := <-supervisor.Faults(ctx):
+			fault.Do(ctx)
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
 }
 
-// next waits for the next block, or until a tick is due. Injected faults strike meanwhile.
-func (f *follower[S]) next(ctx context.Context, at chain.State) error {
-	wait := lookAgain
-	if due := f.ticks.due; !due.IsZero() {
-		wait = min(wait, max(due.Sub(f.Now()), time.Millisecond))
+// step does what the state asks for, and returns after what time to look again without news.
+func (f *follower[S]) step(ctx context.Context) (wait time.Duration, err error) {
+	st, at, err := f.Chain.State(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if !at.Started() {
+		return pauseDown, nil
 	}
 
-	limit, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-
-	done := make(chan error, 1)
-	go func() { done <- f.Chain.Next(limit, at) }()
-
-	select {
-	case err := <-done:
-		if limit.Err() != nil && ctx.Err() == nil {
-			return nil
-		}
-		return err
-	case fault := <-supervisor.Faults(ctx):
-		cancel()
-		<-done
-		fault.Do(ctx)
-		return nil
+	if err := f.reconcile(ctx, st); err != nil {
+		return 0, err
 	}
+	if err := f.tick(ctx, st, at); err != nil {
+		return 0, err
+	}
+
+	if f.ticks.due.IsZero() {
+		return lookAgain, nil
+	}
+	return min(lookAgain, max(f.ticks.due.Sub(f.Now()), time.Millisecond)), nil
 }
 
 // pause waits for d, and meanwhile obeys injected faults.

@@ -230,5 +230,17 @@ func (b *Backend[S]) read(v chain.View) (st rounds.State[S], was parts, err erro
 	return st, was, err
 }
 
+// Machine returns the machine of the service with the chain's agents.
+func (b *Backend[S]) Machine() rounds.Machine[S] { return b.machine }
+
+// Read returns the state of the FSM. get reads a key of the replicated state.
+func (b *Backend[S]) Read(get func(key []byte) (value []byte, found bool, err error)) (rounds.State[S], error) {
+	st, was, err := Read[S](get)
+	if err == nil && len(was) == 0 {
+		st = b.Begin()
+	}
+	return st, err
+}
+
 // Begin returns the state of the service before its first block.
 func (b *Backend[S]) Begin() rounds.State[S] { return b.machine.Service.Begin(b.machine.Agents) }

@@ -371,8 +371,8 @@ func TestForGenesisNamesWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, err, "expected 3 to 4")
 }
 
-// A tick changes nothing itself. It succeeds only where the FSM needs it, and its block's hook fires
-// the timeout.
+// A tick changes nothing itself. It succeeds only where the FSM needs it, and its block's hook
+// fires the timeout.
 func TestATickBringsTheTimeout(t *testing.T) {
 	p := newParty(1, 0)
 	service := rounds.Compose("TestService", nil, rounds.Table[oracle]{Label: "TestAbciApp", Start: "wait",
