@@ -180,8 +180,8 @@ func TestANodeRunsItsAgent(t *testing.T) {
 
 	until(4)
 	require.True(t, hung.Load())
-	for _, path := range []string{corePath + "/storage", "coppice/node/engines/rounds", "coppice/node/engines/rounds/follower",
-		"coppice/node/logger"} {
+	const engine = "coppice/node/engines/rounds"
+	for _, path := range []string{corePath + "/storage", engine, engine + "/follower", "coppice/node/logger"} {
 		h.cut(path)
 		for len(reached) > 0 {
 			<-reached

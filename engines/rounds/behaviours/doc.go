@@ -9,9 +9,10 @@
 //
 //   - A behaviour that fails or panics is started afresh, with backoff, until it has sent or its
 //     round has ended. It gets the state of the last committed block.
-//   - One payload at most is submitted for a count, in any number of restarts of behaviours, engines
-//     and the process: before it sends, a behaviour looks for its payload among the accepted
-//     transactions and then in the state. A payload that expires without a block is sent again.
+//   - At most one payload is submitted for a count, in any number of restarts of behaviours,
+//     engines and the process: before it sends, a behaviour looks for its payload among the
+//     accepted transactions and then in the state. A payload that expires without a block is sent
+//     again.
 //   - A behaviour that ignores its cancellation becomes an orphan and does not hold up the next
 //     round. What it returns is not sent.
 //
