@@ -84,10 +84,17 @@ type State struct {
 	AppHash       []byte
 	Index         uint64 // of the last record of the event log that was applied to the state
 	Params        *logv1.Params
+
+	// Reset is the reset that the state holds; nil if there is none. It is due if it ends Period.
+	// Otherwise it was made, and the first block of Period deletes it.
+	Reset *Reset
 }
 
 // Started reports whether a chain has begun.
 func (c State) Started() bool { return c.ChainID != "" }
+
+// InHold reports whether a reset is due, so that no block changes the state any more.
+func (c State) InHold() bool { return c.Reset != nil && c.Reset.Epoch == c.Period }
 
 // Next returns the height of the block to be committed next.
 func (c State) Next() uint64 {
@@ -116,4 +123,7 @@ type Staged struct {
 type Standing struct {
 	Committed State
 	Leftover  *Block // the block that was decided and not committed; nil if there is none
+
+	// Reset is the record that ended the committed chain, if the next epoch has not started.
+	Reset *logv1.ChainReset
 }

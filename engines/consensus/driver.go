@@ -53,6 +53,10 @@ type Ordering interface {
 	InitChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error)
 	Order(ctx context.Context, b chain.Block) (chain.Staged, error)
 	Commit(ctx context.Context, height uint64) (chain.State, error)
+
+	// Reset ends the chain whose reset is due (chain.State.InHold), and returns the record of the
+	// end. From then on only InitChain with a start of the next epoch is accepted.
+	Reset(ctx context.Context, with chain.Renewal) (*logv1.ChainReset, error)
 }
 
 // Pool offers transactions.

@@ -3,6 +3,7 @@ package ordering_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -51,6 +52,7 @@ type store struct {
 	redone []uint64
 	told   []uint64 // heights that the pool was told are committed
 	failed error    // of the next Commit
+	resets bool     // the next block that is sealed decides on a reset
 
 	commits []*logv1.BlockCommitted
 	hooks   func(b chain.Block) ([]*logv1.HookFailure, error)
@@ -58,9 +60,13 @@ type store struct {
 
 func (s *store) State(context.Context) (chain.State, error) { return s.state, nil }
 
+func (s *store) RootAt(_ context.Context, period uint64) (chain.Root, error) {
+	return chain.Root{State: []byte("root"), AppHash: fmt.Appendf(nil, "root in %d", period)}, nil
+}
+
 func (s *store) StartChain(_ context.Context, index uint64, rec *logv1.ChainStarted) error {
 	s.state = chain.State{ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight,
-		Params: rec.Params, Index: index}
+		Params: rec.Params, Index: index, Reset: s.state.Reset}
 	return nil
 }
 
@@ -70,7 +76,16 @@ func (s *store) Begin(_ context.Context, b chain.Block) ([]*logv1.TxResult, erro
 }
 
 func (s *store) Seal(context.Context) (chain.Staged, error) {
-	return chain.Staged{Block: s.block, AppHash: append([]byte("app"), s.block.Hash...)}, nil
+	return chain.Staged{Block: s.block, AppHash: append([]byte("app"), s.block.Hash...), Changes: s.changes()}, nil
+}
+
+// changes returns the change by which block 1 of epoch 0 decides on a reset, if resets is set.
+func (s *store) changes() []*logv1.Change {
+	if !s.resets || s.block.Period > 0 || s.block.Height != 1 {
+		return nil
+	}
+	value, _ := chain.Reset{Height: 1, TimeNs: s.block.Time.UnixNano(), Offset: 20}.Encode()
+	return []*logv1.Change{{Key: []byte(chain.ResetKey), Value: value}}
 }
 
 func (s *store) Commit(_ context.Context, index uint64, rec *logv1.BlockCommitted) error {
@@ -80,7 +95,9 @@ func (s *store) Commit(_ context.Context, index uint64, rec *logv1.BlockCommitte
 	}
 	s.state.Height, s.state.BlockHash, s.state.AppHash, s.state.Index = rec.Height, rec.BlockHash, rec.AppHash, index
 	s.state.Time, s.commits = time.Unix(0, rec.TimeNs), append(s.commits, rec)
-	return nil
+	var err error
+	s.state.Reset, err = chain.ResetOf(rec.Changes, s.state.Reset)
+	return err
 }
 
 // endBlock plays the hooks of the backends.

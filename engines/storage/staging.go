@@ -17,7 +17,8 @@ import (
 type staging struct {
 	block chain.Block
 	slots []slot
-	next  int // every slot before this one is done, and the changes there are in newest
+	next  int             // every slot before this one is done, and the changes there are in newest
+	first []*logv1.Change // what the block changes before its transactions
 
 	hooks    []*logv1.Change // of the hooks at the end of the block
 	hooksRan bool            // no more of them are taken
@@ -47,6 +48,7 @@ type slot struct {
 //	CODE_EXPIRED    valid_until is before the block time
 //	CODE_TOO_EARLY  valid_until is later than the block time plus the window
 //	CODE_REPEATED   the id was applied before, or stands earlier in this block
+//	CODE_FAILED     a reset is due, so that no block changes anything
 //
 // The block time here is b's own, or the latest time of a committed block if that is later, because
 // ids are forgotten by that time. Errors: ErrChain, errHeight.
@@ -70,7 +72,10 @@ func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 
 	s := &staging{
 		block: b, slots: make([]slot, len(b.Txs)),
-		newest: make(map[string]*logv1.Change), base: make(map[string]latest),
+		newest: make(map[string]*logv1.Change), base: make(map[string]latest), first: now.begins(b),
+	}
+	for _, c := range s.first {
+		s.newest[string(c.Key)] = c
 	}
 	refused = make([]*logv1.TxResult, len(b.Txs))
 	refuse := func(i int, code logv1.Code, why string) {
@@ -85,6 +90,8 @@ func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 		s.slots[i].id = chain.HashTx(raw)
 		if code, why := gate.admit(raw, &s.slots[i]); code != logv1.Code_CODE_OK {
 			refuse(i, code, why)
+		} else if now.held() {
+			refuse(i, logv1.Code_CODE_FAILED, heldText)
 		}
 	}
 
@@ -435,12 +442,13 @@ func (d *DB) Seal() (chain.Staged, error) {
 
 	if s.outcome == nil {
 		s.hooksRan = true
-		n := len(s.hooks)
+		n := len(s.first) + len(s.hooks)
 		for i := range s.slots {
 			n += len(s.slots[i].changes)
 		}
 
 		results, changes := make([]*logv1.TxResult, len(s.slots)), make([]*logv1.Change, 0, n)
+		changes = append(changes, s.first...)
 
 		for i := range s.slots {
 			results[i] = s.slots[i].result

@@ -44,6 +44,9 @@ type InitOptions struct {
 	// Agents and AgentThreshold are those of a new genesis.
 	Agents         []chain.Agent
 	AgentThreshold uint64
+
+	// ResetOffset, if not 0, allows resets in a new genesis: see chain.Resets.
+	ResetOffset uint64
 }
 
 // Init makes a home in a directory that has none. It overwrites nothing.
@@ -126,6 +129,9 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 		}
 		g = chain.NewGenesis(o.ChainID, time.Now())
 		g.GovernanceKey, g.Agents, g.AgentThreshold = o.GovernanceKey, o.Agents, o.AgentThreshold
+		if o.ResetOffset != 0 {
+			g.Resets = &chain.Resets{Mode: chain.Regenesis, Offset: o.ResetOffset}
+		}
 	}
 
 	_, err = g.ChainStarted()

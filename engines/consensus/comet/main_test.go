@@ -61,6 +61,7 @@ type fakeCore struct {
 	moved   chan struct{} // closed at each commit
 	state   chain.State
 	decided *chain.Block
+	reset   *logv1.ChainReset
 	appends int // orders and commits that would have been logged
 	pool    [][]byte
 	applied map[chain.TxID]bool
@@ -91,6 +92,21 @@ func (c *fakeCore) Info(context.Context) (chain.Standing, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return chain.Standing{Committed: c.state, Leftover: c.decided}, c.enter("info")
+}
+
+func (c *fakeCore) Reset(_ context.Context, with chain.Renewal) (*logv1.ChainReset, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.reset != nil {
+		return c.reset, nil
+	}
+	rec, err := c.state.ChainReset(chain.Root{AppHash: fmt.Appendf(nil, "renewed %x", c.state.AppHash)}, with)
+	if err == nil {
+		c.reset = rec
+		c.appends++
+	}
+	return rec, err
 }
 
 func (c *fakeCore) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.State, error) {

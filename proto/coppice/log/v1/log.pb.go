@@ -272,6 +272,7 @@ type Params struct {
 	GovernanceKey  []byte                 `protobuf:"bytes,7,opt,name=governance_key,json=governanceKey,proto3" json:"governance_key,omitempty"`     // ed25519, may be empty
 	Agents         []*Agent               `protobuf:"bytes,8,rep,name=agents,proto3" json:"agents,omitempty"`                                        // of the service of rounds, if the chain has one
 	AgentThreshold uint32                 `protobuf:"varint,9,opt,name=agent_threshold,json=agentThreshold,proto3" json:"agent_threshold,omitempty"` // how many of them must agree; 0: the smallest safe number
+	ResetOffset    uint64                 `protobuf:"varint,10,opt,name=reset_offset,json=resetOffset,proto3" json:"reset_offset,omitempty"`         // heights from the decision on a reset to the next epoch; 0: no resets
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -365,6 +366,13 @@ func (x *Params) GetAgents() []*Agent {
 func (x *Params) GetAgentThreshold() uint32 {
 	if x != nil {
 		return x.AgentThreshold
+	}
+	return 0
+}
+
+func (x *Params) GetResetOffset() uint64 {
+	if x != nil {
+		return x.ResetOffset
 	}
 	return 0
 }
@@ -1035,19 +1043,26 @@ func (x *HookFailure) GetLog() string {
 	return ""
 }
 
-// ChainReset closes a period and names the one that follows.
+// ChainReset closes a period, which is an epoch, and names the one that follows. All of it derives
+// from the block that decided the reset and from the state after it.
 type ChainReset struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OldChainId    string                 `protobuf:"bytes,1,opt,name=old_chain_id,json=oldChainId,proto3" json:"old_chain_id,omitempty"`
 	OldPeriod     uint64                 `protobuf:"varint,2,opt,name=old_period,json=oldPeriod,proto3" json:"old_period,omitempty"`
-	LastHeight    uint64                 `protobuf:"varint,3,opt,name=last_height,json=lastHeight,proto3" json:"last_height,omitempty"`
+	LastHeight    uint64                 `protobuf:"varint,3,opt,name=last_height,json=lastHeight,proto3" json:"last_height,omitempty"` // committed in the old period
 	LastAppHash   []byte                 `protobuf:"bytes,4,opt,name=last_app_hash,json=lastAppHash,proto3" json:"last_app_hash,omitempty"`
 	NewChainId    string                 `protobuf:"bytes,5,opt,name=new_chain_id,json=newChainId,proto3" json:"new_chain_id,omitempty"`
 	NewPeriod     uint64                 `protobuf:"varint,6,opt,name=new_period,json=newPeriod,proto3" json:"new_period,omitempty"`
 	InitialHeight uint64                 `protobuf:"varint,7,opt,name=initial_height,json=initialHeight,proto3" json:"initial_height,omitempty"`
 	AppHash       []byte                 `protobuf:"bytes,8,opt,name=app_hash,json=appHash,proto3" json:"app_hash,omitempty"`
 	GenesisTimeNs int64                  `protobuf:"varint,9,opt,name=genesis_time_ns,json=genesisTimeNs,proto3" json:"genesis_time_ns,omitempty"`
-	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`                               // for people
+	ResetHeight   uint64                 `protobuf:"varint,11,opt,name=reset_height,json=resetHeight,proto3" json:"reset_height,omitempty"` // of the block that decided the reset
+	StateRoot     []byte                 `protobuf:"bytes,12,opt,name=state_root,json=stateRoot,proto3" json:"state_root,omitempty"`        // of the keys and ids, whatever the period
+	Params        *Params                `protobuf:"bytes,13,opt,name=params,proto3" json:"params,omitempty"`
+	Validators    []*ValidatorUpdate     `protobuf:"bytes,14,rep,name=validators,proto3" json:"validators,omitempty"`
+	AppStateHash  []byte                 `protobuf:"bytes,15,opt,name=app_state_hash,json=appStateHash,proto3" json:"app_state_hash,omitempty"` // SHA-256; empty if there is no app_state
+	Certificate   []byte                 `protobuf:"bytes,16,opt,name=certificate,proto3" json:"certificate,omitempty"`                         // the consensus's proof that the old period has ended, if it needs one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1150,6 +1165,48 @@ func (x *ChainReset) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *ChainReset) GetResetHeight() uint64 {
+	if x != nil {
+		return x.ResetHeight
+	}
+	return 0
+}
+
+func (x *ChainReset) GetStateRoot() []byte {
+	if x != nil {
+		return x.StateRoot
+	}
+	return nil
+}
+
+func (x *ChainReset) GetParams() *Params {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+func (x *ChainReset) GetValidators() []*ValidatorUpdate {
+	if x != nil {
+		return x.Validators
+	}
+	return nil
+}
+
+func (x *ChainReset) GetAppStateHash() []byte {
+	if x != nil {
+		return x.AppStateHash
+	}
+	return nil
+}
+
+func (x *ChainReset) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
 }
 
 // SnapshotInstalled records that a snapshot replaced the state at this point of the log.
@@ -1351,7 +1408,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"validators\x12\x1b\n" +
 	"\tapp_state\x18\b \x01(\fR\bappState\x12\x1d\n" +
 	"\n" +
-	"init_chain\x18\t \x01(\fR\tinitChain\"\xd8\x02\n" +
+	"init_chain\x18\t \x01(\fR\tinitChain\"\xfb\x02\n" +
 	"\x06Params\x12\x1b\n" +
 	"\twindow_ns\x18\x01 \x01(\x03R\bwindowNs\x12 \n" +
 	"\fmax_tx_bytes\x18\x02 \x01(\x04R\n" +
@@ -1364,7 +1421,9 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\x0fmax_block_bytes\x18\x06 \x01(\x04R\rmaxBlockBytes\x12%\n" +
 	"\x0egovernance_key\x18\a \x01(\fR\rgovernanceKey\x12-\n" +
 	"\x06agents\x18\b \x03(\v2\x15.coppice.log.v1.AgentR\x06agents\x12'\n" +
-	"\x0fagent_threshold\x18\t \x01(\rR\x0eagentThreshold\"K\n" +
+	"\x0fagent_threshold\x18\t \x01(\rR\x0eagentThreshold\x12!\n" +
+	"\freset_offset\x18\n" +
+	" \x01(\x04R\vresetOffset\"K\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1c\n" +
@@ -1422,7 +1481,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\vHookFailure\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12(\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x14.coppice.log.v1.CodeR\x04code\x12\x10\n" +
-	"\x03log\x18\x03 \x01(\tR\x03log\"\xd5\x02\n" +
+	"\x03log\x18\x03 \x01(\tR\x03log\"\xd0\x04\n" +
 	"\n" +
 	"ChainReset\x12 \n" +
 	"\fold_chain_id\x18\x01 \x01(\tR\n" +
@@ -1440,7 +1499,16 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\bapp_hash\x18\b \x01(\fR\aappHash\x12&\n" +
 	"\x0fgenesis_time_ns\x18\t \x01(\x03R\rgenesisTimeNs\x12\x16\n" +
 	"\x06reason\x18\n" +
-	" \x01(\tR\x06reason\"\xb6\x01\n" +
+	" \x01(\tR\x06reason\x12!\n" +
+	"\freset_height\x18\v \x01(\x04R\vresetHeight\x12\x1d\n" +
+	"\n" +
+	"state_root\x18\f \x01(\fR\tstateRoot\x12.\n" +
+	"\x06params\x18\r \x01(\v2\x16.coppice.log.v1.ParamsR\x06params\x12?\n" +
+	"\n" +
+	"validators\x18\x0e \x03(\v2\x1f.coppice.log.v1.ValidatorUpdateR\n" +
+	"validators\x12$\n" +
+	"\x0eapp_state_hash\x18\x0f \x01(\fR\fappStateHash\x12 \n" +
+	"\vcertificate\x18\x10 \x01(\fR\vcertificate\"\xb6\x01\n" +
 	"\x11SnapshotInstalled\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1511,12 +1579,14 @@ var file_coppice_log_v1_log_proto_depIdxs = []int32{
 	5,  // 8: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
 	12, // 9: coppice.log.v1.BlockCommitted.hook_failures:type_name -> coppice.log.v1.HookFailure
 	0,  // 10: coppice.log.v1.HookFailure.code:type_name -> coppice.log.v1.Code
-	3,  // 11: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	3,  // 11: coppice.log.v1.ChainReset.params:type_name -> coppice.log.v1.Params
+	5,  // 12: coppice.log.v1.ChainReset.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	3,  // 13: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_coppice_log_v1_log_proto_init() }
