@@ -63,7 +63,7 @@ func startRounds[S any](n *Node, dir engines.Directory) supervisor.StartFunc {
 		}
 
 		return behaviours.Start(behaviours.Config[S]{
-			Machine: b.Machine(), Chain: newRoundsChain(n, b, dir), ChainID: n.genesis.ChainId,
+			Machine: b.Machine(), Chain: newRoundsChain(n, b, dir), ChainID: b.ChainID(),
 			Agent: n.agent, Key: n.agentKey, Now: n.now,
 		})(ctx)
 	}

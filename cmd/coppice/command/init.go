@@ -110,8 +110,8 @@ on.`,
 			}
 
 			if cometOptions.Import != "" {
-				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "agents", "empty-every", "from",
-					"reset-offset"} {
+				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "agents", "empty-every",
+					"from", "reset-offset"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s and --import do not go together: the imported home has its own", f)
 					}

@@ -36,11 +36,18 @@ func (b behaviour[S]) Serve(ctx context.Context) error {
 		}
 
 		ending, err := b.sender.send(ctx, b.turn, payload, at)
-		if err != nil || ending.Expired == nil && ending.Result.GetCode() != logv1.Code_CODE_LIMIT {
+		if err != nil || ending.Expired == nil && ending.Result.GetCode() == logv1.Code_CODE_OK {
+			return err // the block has judged the payload
+		}
+		if err := pause(ctx, sendAgain); err != nil {
 			return err
 		}
 	}
 }
+
+// sendAgain is the time after which a payload is sent again whose transaction failed: its block was
+// full, or the chain was in hold, or it expired.
+const sendAgain = 500 * time.Millisecond
 
 // act returns the payload of the turn.
 func (b behaviour[S]) act(ctx context.Context, st rounds.State[S]) ([]byte, error) {
