@@ -207,7 +207,7 @@ func newestBytes(st eventlog.Stat, keep int64) uint64 {
 
 // cutLog removes the segments below the lowest record that is kept.
 func (p *pruning) cutLog(dir string) error {
-	p.o.Progress("log", 0, 0)
+	p.o.Progress("cut the log", 0, 0)
 	keep, _ := p.config.Log.RetainBytes()
 	l, err := eventlog.Open(dir, eventlog.Options{FS: p.logs, SegmentSize: p.config.Log.SegmentBytes,
 		Retention: eventlog.Retention{Bytes: keep}, QuickOpen: true})

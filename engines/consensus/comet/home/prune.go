@@ -1,6 +1,7 @@
 package home
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -108,7 +109,7 @@ func planPrune(c *cfg.Config, o consensus.PruneOptions, p *consensus.Pruned) (bo
 		p.Holds = append(p.Holds, consensus.Hold{Name: holdLight, First: uint64(trusted(c, blocks, state))})
 	}
 
-	slices.SortStableFunc(p.Holds, func(a, b consensus.Hold) int { return int(int64(a.First) - int64(b.First)) })
+	slices.SortStableFunc(p.Holds, func(a, b consensus.Hold) int { return cmp.Compare(a.First, b.First) })
 	p.Kept = max(p.Kept, p.Holds[0].First)
 
 	if first := firstEvidence(blocks, state, min(left.from(base), base), int64(p.Kept)); first < int64(p.Kept) {
