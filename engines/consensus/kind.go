@@ -50,6 +50,10 @@ type Traits struct {
 	// set.
 	Validators func(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
 
+	// Conduct, if set, returns the addresses of the validators whose votes a block lacks, and of
+	// those that it proves to have signed twice, from the driver's request in the block.
+	Conduct func(b chain.Block) (absent, doubleSigned [][]byte, err error)
+
 	// Class, if set, returns what an error of this kind of consensus means for the process.
 	Class func(err error) Class
 

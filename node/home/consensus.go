@@ -49,6 +49,19 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 	return nil
 }
 
+// BindBackends replaces each backend that depends on the genesis by the one of the home's chain.
+// Errors are exit.ErrConfig.
+func BindBackends(home string, backends map[string]chain.Backend) error {
+	g, err := ReadGenesis(home)
+	if err != nil {
+		return err
+	}
+	if err := chain.BindBackends(g, backends); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	return nil
+}
+
 // names reports whether the configuration of a home names a kind.
 func names(home string, k consensus.Kind) bool {
 	c, err := config.Load(home)

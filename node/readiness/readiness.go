@@ -90,12 +90,12 @@ func (t *Tracker) Condition() consensus.Condition {
 	switch {
 	case t.stopping:
 		c.Is(consensus.Stopping, "the node was told to stop")
+	case disk != "":
+		c.Is(consensus.DiskFull, "%s", disk)
 	case core != "" && t.last.State == "" || core != "" && t.last.State == consensus.Starting:
 		c.Is(consensus.Starting, "%s", core)
 	case core != "":
 		c.Is(consensus.Down, "%s", core)
-	case disk != "":
-		c.Is(consensus.DiskFull, "%s", disk)
 	case says && c.State != consensus.Ready: // the driver knows more than that its process does not run
 	case down != "" && (t.last.State == "" || t.last.State == consensus.Starting):
 		c.Is(consensus.Starting, "%s", down)

@@ -65,6 +65,9 @@ func TestAFullDiskIsNotReady(t *testing.T) {
 	free := uint64(1 << 20)
 	r.Disk = Disk{&disk{path: "home", stat: func(string) (uint64, uint64, error) { return free, 1 << 40, nil }}}
 	require.Equal(t, consensus.DiskFull, r.Condition().State)
+	r.core = "logger is restarting"
+	require.Equal(t, consensus.DiskFull, r.Condition().State, "the cause, not what comes of it")
+	r.core = ""
 	free = 1 << 30
 	r.Disk.at = time.Time{}
 	require.True(t, r.Condition().Able())

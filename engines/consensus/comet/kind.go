@@ -8,10 +8,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
-	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -78,6 +78,9 @@ var errNoSalvage = errors.New("the log of a home with consensus cometbft is not 
 	"chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
 	"makes a new home with its keys, which fetches it; see Damage in docs/cometbft.md before you do")
 
+// errNoResets is the error for a genesis with resets.
+var errNoResets = errors.New(`genesis.json has "resets", which consensus ` + Name + " does not support yet")
+
 // Traits returns the kind's traits.
 func (Kind) Traits() consensus.Traits {
 	return consensus.Traits{
@@ -93,7 +96,7 @@ func (Kind) Traits() consensus.Traits {
 			},
 		},
 		StateSync: true, NoBackup: ErrNoBackup, NoSalvage: errNoSalvage,
-		Validators: governance.Updates, Class: comethome.Class,
+		Validators: governance.Updates, Conduct: conduct, Class: comethome.Class,
 		Commands: []consensus.Command{{
 			Name: child.Command, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
 		}},
@@ -113,6 +116,10 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 // Open returns the driver of a home. It returns an error if the genesis of the home's CometBFT does
 // not carry the genesis of the home.
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
+	if h.Genesis.Resets != nil {
+		return nil, errNoResets
+	}
+
 	state, err := h.Genesis.AppState()
 	return Driver{
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
@@ -188,6 +195,10 @@ func (Kind) Init(h consensus.Home, options any) error {
 	o, err := initOptions(options)
 	if err != nil {
 		return err
+	}
+
+	if h.Genesis.Resets != nil {
+		return errNoResets
 	}
 
 	dir := comethome.Dir(h.Dir)
