@@ -27,7 +27,7 @@ func TestAPruningKeepsWhatIsAcknowledgedAndWhatAFollowerNeeds(t *testing.T) {
 	h := truncating(t)
 	waits := h.submit(h.tx(kv.Put([]byte("waiting"), []byte("yes")), time.Minute))[0]
 	require.NoError(t, waits.Err)
-	h = rounds(t, h, 4, nil)
+	h = retentionRounds(t, h, 4, nil)
 	h.close()
 
 	p, err := offline.Prune(t.Context(), h.home, offline.PruneOptions{})
@@ -47,7 +47,7 @@ func TestAPruningKeepsWhatIsAcknowledgedAndWhatAFollowerNeeds(t *testing.T) {
 		require.NoError(t, err)
 	}
 	follow(h)
-	h = rounds(t, h, 3, follow)
+	h = retentionRounds(t, h, 3, follow)
 	h.close()
 
 	p, err = offline.Prune(t.Context(), h.home, offline.PruneOptions{})

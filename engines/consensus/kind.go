@@ -17,7 +17,8 @@ import (
 // Kind is a kind of consensus that a program ships. The program registers it by name (Register), or
 // gives it to one node. The node gets from it everything that differs from kind to kind; no other
 // code of the node depends on a kind's name. A Kind that keeps its own files in the home of a node
-// also implements Homed.
+// also implements Homed, and Restorer if a backup can have these files. Its Driver is then a
+// Copier.
 type Kind interface {
 	// Name returns the kind's value of consensus.kind in the configuration.
 	Name() string
@@ -42,9 +43,9 @@ type Traits struct {
 	// StateSync reports whether the consensus carries snapshots of the state from peer to peer.
 	StateSync bool
 
-	// NoBackup and NoSalvage, if set, are the errors with which a backup of a home, or a salvage of
-	// its log, is refused. They say why, and what to do instead.
-	NoBackup, NoSalvage error
+	// NoSalvage, if set, is the error with which a salvage of the log of a home is refused. It says
+	// why, and what to do instead.
+	NoSalvage error
 
 	// Validators, if set, returns the changes that a block and its results make to the validator
 	// set.

@@ -68,6 +68,33 @@ func names(home string, k consensus.Kind) bool {
 	return err == nil && c.Consensus.Kind == k.Name()
 }
 
+// NoCopy returns the error for a backup of a home with a kind of consensus whose files no backup
+// has.
+func NoCopy(k consensus.Kind) error {
+	return fmt.Errorf("%w: a home with consensus %s has files that no backup has: stop the node and copy the whole "+
+		"home instead", exit.ErrConfig, k.Name())
+}
+
+// Restorer returns the kind of consensus that the configuration in dir names, if that kind keeps
+// files of its own in the home, or nil. A kind whose files no backup has is an error.
+func Restorer(dir string) (consensus.Restorer, config.Config, error) {
+	c, err := config.Load(dir)
+	if err != nil {
+		return nil, c, err
+	}
+	k, ok := consensus.Lookup(c.Consensus.Kind)
+	if !ok {
+		return nil, c, fmt.Errorf("%w: consensus.kind = %q: this program has no such kind", exit.ErrConfig,
+			c.Consensus.Kind)
+	}
+
+	r, ok := k.(consensus.Restorer)
+	if _, homed := k.(consensus.Homed); homed && !ok {
+		return nil, c, NoCopy(k)
+	}
+	return r, c, nil
+}
+
 // TraitsOf returns the traits of the kind of consensus that the configuration in dir names. If the
 // configuration is invalid, it returns no traits; the code that uses the configuration reports the
 // error.
