@@ -84,13 +84,22 @@ func bytesIn(dir string) (n int64, err error) {
 	return n, nil
 }
 
-// compactDatabase compacts a database that no process uses.
+// compactDatabase compacts a database that no process uses. It opens the database once more,
+// because goleveldb removes replaced tables in the background, and those that are left at the next
+// start.
 func compactDatabase(ctx context.Context, dir string) error {
 	db, err := openToWrite(dir)
 	if err != nil {
 		return err
 	}
-	return closeCompacted(ctx, dir, db)
+	if err := closeCompacted(ctx, dir, db); err != nil {
+		return err
+	}
+
+	if db, err = openToWrite(dir); err != nil {
+		return err
+	}
+	return db.Close()
 }
 
 // openToWrite opens a database that exists.
