@@ -28,8 +28,8 @@ func CheckKind(home string, k consensus.Kind) error {
 // names the kind: then the error says which files are gone.
 func AddBackends(home string, backends map[string]chain.Backend, kinds ...consensus.Kind) error {
 	for _, k := range kinds {
-		h, ok := k.(consensus.Homed)
-		if !ok || h.Claim(home) == nil && !names(home, k) {
+		b, ok := k.(consensus.BackendKind)
+		if !ok || !belongs(home, k) {
 			continue
 		}
 
@@ -37,7 +37,7 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 		if err != nil {
 			return err
 		}
-		theirs, err := h.Backends(home, g)
+		theirs, err := b.Backends(home, g)
 		if err != nil {
 			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
@@ -60,6 +60,12 @@ func BindBackends(home string, backends map[string]chain.Backend) error {
 		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	return nil
+}
+
+// belongs reports whether a home has the files of a kind, or its configuration names the kind.
+func belongs(home string, k consensus.Kind) bool {
+	h, ok := k.(consensus.Homed)
+	return ok && h.Claim(home) != nil || names(home, k)
 }
 
 // names reports whether the configuration of a home names a kind.
