@@ -71,10 +71,7 @@ func (n *Node) copier() (consensus.Copier, error) {
 	if c, ok := n.driver.(consensus.Copier); ok {
 		return c, nil
 	}
-	if _, homed := n.kind.(consensus.Homed); homed {
-		return nil, home.NoCopy(n.kind)
-	}
-	return nil, nil
+	return nil, home.CheckNoFiles(n.home, n.kind)
 }
 
 // extraIDs returns the ids of the user's engines.

@@ -113,6 +113,16 @@ type Home struct {
 	Now       func() time.Time
 }
 
+// BackendKind is a Kind that brings backends of its own.
+type BackendKind interface {
+	Kind
+
+	// Backends returns the backends that every node of the home's chain has. They decide results,
+	// so they must depend only on what all nodes of a chain share. A home that does not belong to
+	// this kind has none.
+	Backends(dir string, g chain.Genesis) ([]chain.Backend, error)
+}
+
 // Manager says where a consensus listens for requests to restart it.
 type Manager struct {
 	Listen string // host:port; empty: nowhere
@@ -126,7 +136,7 @@ type Manager struct {
 // Homed is a Kind that keeps its own files in the home of a node. The type of options is the kind's
 // own; nil stands for its defaults.
 type Homed interface {
-	Kind
+	BackendKind
 
 	// Genesis returns the genesis of the chain that options bring, such as an imported one, or nil
 	// if they bring none. An empty chainID stands for any.
@@ -138,11 +148,6 @@ type Homed interface {
 	// Claim returns an error if the home belongs to this kind. A node with another consensus calls
 	// it before it uses the home. The error says what was found and what is wanted.
 	Claim(dir string) error
-
-	// Backends returns the backends that every node of the home's chain has. They decide results,
-	// so they must depend only on what all nodes of a chain share. A home that does not belong to
-	// this kind has none.
-	Backends(dir string, g chain.Genesis) ([]chain.Backend, error)
 
 	// Reset turns the kind's files into those of a node whose chain begins anew with the genesis of
 	// h.

@@ -28,8 +28,8 @@ func CheckKind(home string, k consensus.Kind) error {
 // names the kind: then the error says which files are gone.
 func AddBackends(home string, backends map[string]chain.Backend, kinds ...consensus.Kind) error {
 	for _, k := range kinds {
-		h, ok := k.(consensus.Homed)
-		if !ok || h.Claim(home) == nil && !names(home, k) {
+		b, ok := k.(consensus.BackendKind)
+		if !ok || !belongs(home, k) {
 			continue
 		}
 
@@ -37,7 +37,7 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 		if err != nil {
 			return err
 		}
-		theirs, err := h.Backends(home, g)
+		theirs, err := b.Backends(home, g)
 		if err != nil {
 			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
@@ -62,15 +62,24 @@ func BindBackends(home string, backends map[string]chain.Backend) error {
 	return nil
 }
 
+// belongs reports whether a home has the files of a kind, or its configuration names the kind.
+func belongs(home string, k consensus.Kind) bool {
+	h, ok := k.(consensus.Homed)
+	return ok && h.Claim(home) != nil || names(home, k)
+}
+
 // names reports whether the configuration of a home names a kind.
 func names(home string, k consensus.Kind) bool {
 	c, err := config.Load(home)
 	return err == nil && c.Consensus.Kind == k.Name()
 }
 
-// NoCopy returns the error for a backup of a home with a kind of consensus whose files no backup
-// has.
-func NoCopy(k consensus.Kind) error {
+// CheckNoFiles returns an error if a home has files of a kind of consensus. A backup would lack
+// them if nothing hands out a copy.
+func CheckNoFiles(dir string, k consensus.Kind) error {
+	if h, homed := k.(consensus.Homed); !homed || h.Claim(dir) == nil {
+		return nil
+	}
 	return fmt.Errorf("%w: a home with consensus %s has files that no backup has: stop the node and copy the whole "+
 		"home instead", exit.ErrConfig, k.Name())
 }
@@ -88,11 +97,10 @@ func Restorer(dir string) (consensus.Restorer, config.Config, error) {
 			c.Consensus.Kind)
 	}
 
-	r, ok := k.(consensus.Restorer)
-	if _, homed := k.(consensus.Homed); homed && !ok {
-		return nil, c, NoCopy(k)
+	if r, ok := k.(consensus.Restorer); ok {
+		return r, c, nil
 	}
-	return r, c, nil
+	return nil, c, CheckNoFiles(dir, k)
 }
 
 // TraitsOf returns the traits of the kind of consensus that the configuration in dir names. If the

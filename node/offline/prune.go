@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/retention"
 )
 
 // PruneOptions say what Prune removes.
@@ -126,11 +127,13 @@ type pruning struct {
 	config config.Config
 	logged chain.State // the state to which the log leads
 	report Pruned
+
+	followers retention.Followers // that may come back
 }
 
 // run checks the home, and then prunes one part of it after the other. The log comes after the
-// state and the snapshots, because both hold it: the records that the state does not have on the
-// disk, and those after the oldest snapshot that stays.
+// snapshots, because the oldest one that stays holds it. What only removes files comes first: on a
+// full disk it makes room for what has to write some.
 func (p *pruning) run(ctx context.Context) (err error) {
 	if p.logged, err = p.checkWhole(ctx, p.o.Progress); err != nil {
 		return err
@@ -138,18 +141,25 @@ func (p *pruning) run(ctx context.Context) (err error) {
 	if p.config, err = config.Load(p.home); err != nil {
 		return err
 	}
+	if err = p.readFollowers(); err != nil {
+		return err
+	}
 	p.report.ChainID = p.logged.ChainID
 
-	durable, err := p.state(ctx)
+	at, err := p.planState()
 	if err != nil {
 		return fmt.Errorf("pruning the state: %w", err)
 	}
+
 	floor, err := p.snapshots()
 	if err != nil {
 		return fmt.Errorf("pruning the snapshots: %w", err)
 	}
-	if err := p.log(ctx, durable, floor); err != nil {
+	if err := p.log(ctx, at.DurableApplied, floor); err != nil {
 		return fmt.Errorf("pruning the log: %w", err)
+	}
+	if err := p.state(ctx, at); err != nil {
+		return fmt.Errorf("pruning the state: %w", err)
 	}
 	if err := p.blocks(ctx); err != nil {
 		return fmt.Errorf("pruning the blocks: %w", err)
@@ -172,35 +182,35 @@ func (p *pruning) asked(part *Part) bool {
 	return true
 }
 
-// state removes old versions, and returns the index up to which the log's records are in the state
-// for good.
-func (p *pruning) state(ctx context.Context) (durable uint64, err error) {
+// planState finds out which versions stay, and returns the figures of the state; they are zero if
+// there is none, and a start makes it from the log.
+func (p *pruning) planState() (at storage.Stat, err error) {
 	dir, part := home.StateDir(p.home), &p.report.State
 	db, err := storage.Open(dir, storage.Options{FS: p.disk, ReadOnly: true})
 	if errors.Is(err, storage.ErrNone) || notExist(err) {
-		return 0, p.outOfReach(0) // a start makes the state from the log
+		return at, p.outOfReach(0)
 	}
 	if err != nil {
-		return 0, err
+		return at, err
 	}
 
 	s := db.State()
-	stat, err := db.Stat()
+	at, err = db.Stat()
 	if err = errors.Join(err, db.Close()); err != nil {
-		return 0, err
+		return at, err
 	}
 
 	p.report.Height = s.Height
 	if err := p.outOfReach(s.Height); err != nil {
-		return 0, err
+		return at, err
 	}
 	if err := p.measure(part, "state", dir); err != nil || s.Height == 0 {
-		return stat.DurableApplied, err
+		return at, err
 	}
 
 	part.First, part.Last = max(s.InitialHeight, 1), s.Height
-	if stat.OldestPeriod == s.Period {
-		part.First = max(part.First, stat.OldestHeight)
+	if at.OldestPeriod == s.Period {
+		part.First = max(part.First, at.OldestHeight)
 	}
 	if keep := uint64(p.config.Retention.Versions); !p.asked(part) && keep == 0 {
 		part.hold(part.First, "retention.versions = 0: all heights")
@@ -209,15 +219,20 @@ func (p *pruning) state(ctx context.Context) (durable uint64, err error) {
 	}
 	part.settle()
 
-	// A state that was pruned before may have been left half done.
-	if p.o.DryRun || part.Kept == part.First && stat.OldestHeight == 0 {
-		return stat.DurableApplied, nil
-	}
-	if durable, err = p.pruneState(ctx, dir, part.Kept); err != nil {
-		return 0, err
-	}
+	return at, nil
+}
 
-	return durable, p.measureAfter(part, dir)
+// state removes the versions that do not stay. A state that was pruned before may have been left
+// half done, so it is pruned again.
+func (p *pruning) state(ctx context.Context, at storage.Stat) error {
+	dir, part := home.StateDir(p.home), &p.report.State
+	if p.o.DryRun || part.Kept == part.First && at.OldestHeight == 0 {
+		return nil
+	}
+	if err := p.pruneState(ctx, dir, part.Kept); err != nil {
+		return err
+	}
+	return p.measureAfter(part, dir)
 }
 
 // outOfReach returns an error if a height was asked for that the state is not at yet.
@@ -230,23 +245,20 @@ func (p *pruning) outOfReach(height uint64) error {
 }
 
 // pruneState removes the versions below a height, and makes the tables anew without them.
-func (p *pruning) pruneState(ctx context.Context, dir string, height uint64) (durable uint64, err error) {
+func (p *pruning) pruneState(ctx context.Context, dir string, height uint64) error {
 	db, err := storage.Open(dir, storage.Options{FS: p.disk, OnFatal: p.fatal})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
 
 	p.o.Progress("versions", 0, 0)
-	if err := db.Prune(ctx, height); err != nil {
-		return 0, err
-	}
-	p.o.Progress("compact state", 0, 0)
-	if err := db.Compact(ctx); err != nil {
-		return 0, err
+	err = db.Prune(ctx, height)
+	if err == nil {
+		p.o.Progress("compact state", 0, 0)
+		err = db.Compact(ctx)
 	}
 
-	return db.Flush()
+	return errors.Join(err, db.Close())
 }
 
 // blocks removes old blocks of the consensus.

@@ -32,10 +32,13 @@ type unlike struct{ own }
 
 func (unlike) Versions() (oldest, newest uint32) { return 2, 2 }
 
-// faulty is own with a mistake: it computes other values, and does not say that it is another version.
+// faulty is own with a mistake: it computes other values, and does not say that it is another
+// version.
 type faulty struct{ own }
 
-func (faulty) Execute(v chain.View, body []byte) ([]byte, error) { return nil, v.Put(body, []byte("faulty")) }
+func (faulty) Execute(v chain.View, body []byte) ([]byte, error) {
+	return nil, v.Put(body, []byte("faulty"))
+}
 
 // programWith returns the main of a program with a backend.
 func programWith(b chain.Backend) func() {

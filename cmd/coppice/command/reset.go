@@ -6,9 +6,9 @@ func (a *app) resetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reset",
 		Short: "Restart consensus, or begin a new chain with the state of the old one",
-		Long: `Agree ends the chain and begins its next epoch, with the same state, under the chain id NAME-EPOCH.
-Heights go on. Only a chain whose genesis.json has "resets" can be reset: see 'coppice init
---reset-offset'.
+		Long: `Agree ends the chain and begins its next epoch, with the same state, under the chain id
+NAME-EPOCH. Heights go on. Only a chain whose genesis.json has "resets" can be reset: see 'coppice
+init --reset-offset'.
 
 Gentle, hard and status ask a manager ('coppice manager', or a node with manager.listen), which
 restarts its CometBFT. The manager makes one change after another, and the command waits for the

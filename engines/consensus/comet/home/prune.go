@@ -1,6 +1,7 @@
 package home
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -33,10 +34,14 @@ func Prune(ctx context.Context, home string, o consensus.PruneOptions) (p consen
 		return p, err
 	}
 
-	// The stores panic when they cannot decode what they read.
+	// The stores panic when they cannot decode what they read, or cannot read it.
 	defer func() {
-		if e := recover(); e != nil {
-			err = damaged(c.DBDir(), fmt.Errorf("%v", e))
+		switch e := recover().(type) {
+		case nil:
+		case error:
+			err = failed(c.DBDir(), e)
+		default:
+			err = failed(c.DBDir(), fmt.Errorf("%v", e))
 		}
 	}()
 
@@ -108,7 +113,7 @@ func planPrune(c *cfg.Config, o consensus.PruneOptions, p *consensus.Pruned) (bo
 		p.Holds = append(p.Holds, consensus.Hold{Name: holdLight, First: uint64(trusted(c, blocks, state))})
 	}
 
-	slices.SortStableFunc(p.Holds, func(a, b consensus.Hold) int { return int(int64(a.First) - int64(b.First)) })
+	slices.SortStableFunc(p.Holds, func(a, b consensus.Hold) int { return cmp.Compare(a.First, b.First) })
 	p.Kept = max(p.Kept, p.Holds[0].First)
 
 	if first := firstEvidence(blocks, state, min(left.from(base), base), int64(p.Kept)); first < int64(p.Kept) {
