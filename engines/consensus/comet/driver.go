@@ -95,7 +95,7 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	}
 
 	begun := &starts{}
-	resets := newResets(d, core.Genesis.GetPeriod())
+	resets := newResets(d, core.Genesis.GetChainId())
 	return func(context.Context) (supervisor.Service, error) {
 		t := &tree{Driver: d, core: core, command: d.Command, starts: begun, resets: resets}
 		var err error
@@ -181,7 +181,8 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 
 	// Which epoch it must be of is known once the core has been asked, at the start of the process.
 	own := t.core.Genesis.GetChainId()
-	if epoch, ok := chain.EpochOf(g.ChainID, own); !ok || epoch > 0 && t.core.Genesis.GetParams().GetResetOffset() == 0 {
+	epoch, ok := chain.EpochOf(g.ChainID, own)
+	if !ok || epoch > 0 && t.core.Genesis.GetParams().GetResetOffset() == 0 {
 		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", comethome.ErrGenesis,
 			comethome.GenesisPath(home),
 			g.ChainID, own)
@@ -291,7 +292,10 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 
 	t.starts.begin()
 	t.resets.machine.Note(manager.Starting, "CometBFT is started", func(now *manager.Status) {
-		now.ChainID, now.Height = t.core.Genesis.GetChainId(), int64(s.Height)
+		now.Height = int64(s.Height)
+		if g, err := comethome.ReadGenesis(t.Home); err == nil {
+			now.ChainID = g.ChainID
+		}
 	})
 	t.health.began()
 	p, err := process.Start(process.Spec{
