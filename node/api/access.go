@@ -63,6 +63,7 @@ var procedures = map[string]Access{
 	apiv1connect.AdminServiceEventsProcedure:     ReadAccess,
 	apiv1connect.AdminServiceKillProcedure:       AdminAccess,
 	apiv1connect.AdminServiceStopProcedure:       AdminAccess,
+	apiv1connect.AdminServiceInspectProcedure:    AdminAccess,
 
 	apiv1connect.SnapshotServiceCreateSnapshotProcedure: AdminAccess,
 	apiv1connect.SnapshotServiceListSnapshotsProcedure:  AdminAccess,

@@ -31,6 +31,8 @@ var codes = []struct {
 	{ErrHow, connect.CodeInvalidArgument},
 	{ErrNotRunning, connect.CodeFailedPrecondition},
 	{ErrNoStateSync, connect.CodeFailedPrecondition},
+	{ErrNoPart, connect.CodeInvalidArgument},
+	{ErrInspecting, connect.CodeResourceExhausted},
 	{ErrBusy, connect.CodeResourceExhausted},
 	{pubsub.ErrFilter, connect.CodeInvalidArgument},
 	{eventlog.ErrCorrupt, connect.CodeDataLoss},
