@@ -106,7 +106,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 		lost("completion", sh)
 	}
 	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate",
-		"genesis", "peers", "token"} {
+		"genesis", "peers", "token", "debug"} {
 		lost(strings.Fields(group)...)
 	}
 	lost("load", "--help")
@@ -159,6 +159,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("snapshot", "list")
 	lost("snapshot", "verify")
 	lost("log", "stat", "--interval", "0")
+	lost("debug", "dump")
 	lost("backup", "lost-backup")
 	lost("stop")
 	ended()
