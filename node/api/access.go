@@ -69,6 +69,7 @@ var procedures = map[string]Access{
 	apiv1connect.SnapshotServiceListSnapshotsProcedure:  AdminAccess,
 	apiv1connect.SnapshotServiceRetentionProcedure:      AdminAccess,
 	apiv1connect.SnapshotServiceOfferSnapshotProcedure:  AdminAccess,
+	apiv1connect.SnapshotServiceAdoptSnapshotProcedure:  AdminAccess,
 	apiv1connect.SnapshotServiceBackupProcedure:         AdminAccess,
 }
 

@@ -31,6 +31,7 @@ var codes = []struct {
 	{ErrHow, connect.CodeInvalidArgument},
 	{ErrNotRunning, connect.CodeFailedPrecondition},
 	{ErrNoStateSync, connect.CodeFailedPrecondition},
+	{ErrNotAdopted, connect.CodeFailedPrecondition},
 	{ErrNoPart, connect.CodeInvalidArgument},
 	{ErrInspecting, connect.CodeResourceExhausted},
 	{ErrBusy, connect.CodeResourceExhausted},
