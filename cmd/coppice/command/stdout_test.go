@@ -158,6 +158,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("snapshot", "create")
 	lost("snapshot", "list")
 	lost("snapshot", "verify")
+	lost("snapshot", "export", "lost.snapshot")
 	lost("log", "stat", "--interval", "0")
 	lost("debug", "dump")
 	lost("backup", "lost-backup")
@@ -180,6 +181,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	s.run("backup", "backup")
 	lost("backup", "other")
 	lost("restore", "backup", "--home", "restored")
+	lost("snapshot", "import", "lost.snapshot")
 	lost("snapshot", "restore")
 	lost("upgrade")
 
