@@ -33,11 +33,12 @@ func fill(t *testing.T, l *eventlog.Log, last uint64) {
 	}
 }
 
-// holdSync makes the first sync after hold is set close entered and wait for release.
+// holdSync makes the first sync of a segment after hold is set close entered and wait for release.
+// The file for the next segment is filled and synced at any time.
 func holdSync(disk *vfs.Disk) (hold *atomic.Bool, entered, release chan struct{}) {
 	hold, entered, release = new(atomic.Bool), make(chan struct{}), make(chan struct{})
 	disk.Before = func(op vfs.Op) vfs.Fault {
-		if op.Kind == vfs.Sync && hold.CompareAndSwap(true, false) {
+		if op.Kind == vfs.Sync && filepath.Ext(op.Path) == ".seg" && hold.CompareAndSwap(true, false) {
 			close(entered)
 			<-release
 		}

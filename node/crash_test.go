@@ -130,7 +130,7 @@ func (k *counted) snapshot() (acked map[chain.TxID]string, hashes map[uint64]str
 // pruning and truncation go on all the time; a truncated log is checked by replay from the oldest
 // snapshot. COPPICE_CRASHES sets the number of crashes, and COPPICE_CRASH_SEED the seed.
 func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
-	crashes, seed := 25, uint64(1)
+	crashes, seed := 15, uint64(1)
 	if s := os.Getenv("COPPICE_CRASHES"); s != "" {
 		var err error
 		crashes, err = strconv.Atoi(s)
@@ -158,7 +158,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	places := make(map[string]int)
 
 	for crash := range crashes {
-		if crash%25 == 24 {
+		if crash%15 == 14 {
 			verifyCrashed(t, homeDir, mem, crash)
 		}
 

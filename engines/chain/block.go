@@ -19,6 +19,10 @@ type Block struct {
 	Txs      [][]byte // the canonical bytes of one each; a proposer may have put other bytes there
 	Proposer []byte
 	Request  []byte // the driver's own request, uninterpreted
+
+	// Addresses of the validators whose votes the block lacks, and of those that it proves to have
+	// signed twice. They are in Request, and set for hooks only.
+	Absent, DoubleSigned [][]byte
 }
 
 // Same reports whether b and o are the same decision: chain, period, height and hash.
@@ -80,10 +84,17 @@ type State struct {
 	AppHash       []byte
 	Index         uint64 // of the last record of the event log that was applied to the state
 	Params        *logv1.Params
+
+	// Reset is the reset that the state holds; nil if there is none. It is due if it ends Period.
+	// Otherwise it was made, and the first block of Period deletes it.
+	Reset *Reset
 }
 
 // Started reports whether a chain has begun.
 func (c State) Started() bool { return c.ChainID != "" }
+
+// InHold reports whether a reset is due, so that no block changes the state any more.
+func (c State) InHold() bool { return c.Reset != nil && c.Reset.Epoch == c.Period }
 
 // Next returns the height of the block to be committed next.
 func (c State) Next() uint64 {
@@ -102,6 +113,9 @@ type Staged struct {
 
 	// Validators are the changes of the validator set that the block makes.
 	Validators []*logv1.ValidatorUpdate
+
+	// HookFailures name the backends whose hooks failed, in the order of the hooks.
+	HookFailures []*logv1.HookFailure
 }
 
 // Standing is what a consensus driver must know before it continues: the committed state, and the
@@ -109,4 +123,7 @@ type Staged struct {
 type Standing struct {
 	Committed State
 	Leftover  *Block // the block that was decided and not committed; nil if there is none
+
+	// Reset is the record that ended the committed chain, if the next epoch has not started.
+	Reset *logv1.ChainReset
 }

@@ -35,7 +35,37 @@ type Genesis struct {
 	// GovernanceKey is the ed25519 key, in base64, whose holder changes the validator set of a
 	// chain that has validators. If it is empty, nobody can change the set.
 	GovernanceKey []byte `json:"governance_key,omitempty"`
+
+	// Agents are the parties of the chain's service of rounds. A chain without agents has none.
+	Agents []Agent `json:"agents,omitempty"`
+
+	// AgentThreshold is the number of agents that must agree: from ⌈(2n+1)/3⌉, which 0 stands for,
+	// to the number n of all agents.
+	AgentThreshold uint64 `json:"agent_threshold,omitempty"`
+
+	// Resets, if set, allows resets of the chain, and says how they are made.
+	Resets *Resets `json:"resets,omitempty"`
 }
+
+// Resets say how a chain is reset.
+type Resets struct {
+	Mode   string `json:"mode"`   // Regenesis
+	Offset uint64 `json:"offset"` // the next epoch begins this many heights after the decision
+}
+
+// Regenesis is the mode of resets that begin a new chain with the state of the old one.
+const Regenesis = "regenesis"
+
+// Offsets of resets. A block after the decision may still be signed in the old chain, so the new
+// chain begins well above it.
+const (
+	MinResetOffset     = 10
+	DefaultResetOffset = 20
+)
+
+// MaxResetName is the largest length of the name of a chain with resets, in bytes. Its chain ids
+// have a hyphen and up to 20 digits after the name.
+const MaxResetName = MaxChainID - 21
 
 // AppState returns g as JSON, for a consensus that has a genesis of its own and carries ours in it.
 // The same g always gives the same bytes.
@@ -73,6 +103,7 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 		return nil, genesisError{fmt.Errorf("%s: %s: %w", GenesisFile, key, fmt.Errorf(format, args...))}
 	}
 	window, err := time.ParseDuration(g.Limits.Window)
+	agents, threshold, badAgents := g.agents()
 
 	switch l := g.Limits; {
 	case g.ChainID == "" || len(g.ChainID) > MaxChainID:
@@ -94,6 +125,20 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey),
 			ed25519.PublicKeySize)
 
+	case badAgents != nil:
+		return nil, genesisError{fmt.Errorf("%s: %w", GenesisFile, badAgents)}
+
+	case g.Resets != nil && g.Resets.Mode != Regenesis:
+		return bad("resets.mode", "%q, want %q, which is the only one that this version has", g.Resets.Mode, Regenesis)
+
+	case g.Resets != nil && (g.Resets.Offset < MinResetOffset || g.Resets.Offset > maxResetOffset):
+		return bad("resets.offset", "%d, want %d to %d (%d is usual)", g.Resets.Offset, MinResetOffset, maxResetOffset,
+			DefaultResetOffset)
+
+	case g.Resets != nil && len(g.ChainID) > MaxResetName:
+		return bad("chain_id", "%d bytes, want at most %d with resets: each reset adds a hyphen and a number",
+			len(g.ChainID), MaxResetName)
+
 	case l.MaxTxBytes == 0 || l.MaxTxBytes > MaxTxBytes:
 		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, MaxTxBytes)
 
@@ -111,9 +156,20 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 			WindowNs: int64(window), MaxTxBytes: g.Limits.MaxTxBytes, MaxTxOps: g.Limits.MaxTxOps,
 			MaxTxSteps: g.Limits.MaxTxSteps, MaxResultBytes: g.Limits.MaxResultBytes,
 			MaxBlockBytes: g.Limits.MaxBlockBytes,
-			GovernanceKey: g.GovernanceKey,
+			GovernanceKey: g.GovernanceKey, Agents: agents, AgentThreshold: threshold,
+			ResetOffset: g.resetOffset(),
 		},
 	}, nil
+}
+
+// maxResetOffset bounds the heights that a reset skips.
+const maxResetOffset = 1_000_000
+
+func (g Genesis) resetOffset() uint64 {
+	if g.Resets == nil {
+		return 0
+	}
+	return g.Resets.Offset
 }
 
 // ParseGenesis parses data, the contents of the genesis file at path. The path is used in errors

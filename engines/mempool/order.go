@@ -108,13 +108,36 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 	return nil
 }
 
+// follow brings the pool's state of the chain to a committed block. It reports whether the block
+// was in hold: the time of such a block does not count, so nothing expires by it.
+func (p *pool) follow(ctx context.Context, rec *logv1.BlockCommitted) (held bool, err error) {
+	if rec.Period != p.state.Period { // the first block of another epoch
+		p.state, err = p.Store.State(ctx)
+		return false, err
+	}
+
+	held = p.state.InHold()
+	if p.state.Reset, err = chain.ResetOf(rec.Changes, p.state.Reset); err != nil {
+		return held, err
+	}
+	p.state.Height = rec.Height
+	if !held {
+		p.state.Time = time.Unix(0, rec.TimeNs)
+	}
+
+	return held, nil
+}
+
 // committed ends the transactions of a block, and those that expired because of the block's time.
 func (p *pool) committed(ctx context.Context, m committed) error {
 	if p.ours(m.by) != nil {
 		return nil
 	}
 
-	p.state.Height, p.state.Time = m.rec.Height, time.Unix(0, m.rec.TimeNs)
+	held, err := p.follow(ctx, m.rec)
+	if err != nil {
+		return err
+	}
 
 	for _, r := range m.rec.Results {
 		id, err := chain.TxIDFromBytes(r.Id)
@@ -126,8 +149,10 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 		}
 	}
 
-	if err := p.expirePassed(ctx); err != nil {
-		return err
+	if !held {
+		if err := p.expirePassed(ctx); err != nil {
+			return err
+		}
 	}
 
 	return p.settle(ctx)

@@ -24,7 +24,8 @@ func (c Client) Info(ctx context.Context) (chain.Standing, error) {
 	return engines.Call(ctx, c.to, info{engines.SenderOf(ctx)})
 }
 
-// InitChain starts the chain and returns its state. Repeating it changes nothing.
+// InitChain starts the chain, or its next epoch after Reset, and returns its state. Repeating it
+// changes nothing. In a later epoch, the genesis of epoch 0 counts as a repetition.
 func (c Client) InitChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error) {
 	return engines.Call(ctx, c.to, initChain{engines.SenderOf(ctx), rec})
 }
@@ -40,4 +41,11 @@ func (c Client) Order(ctx context.Context, b chain.Block) (chain.Staged, error) 
 // chain. It returns when the block is in the log and in the state.
 func (c Client) Commit(ctx context.Context, height uint64) (chain.State, error) {
 	return engines.Call(ctx, c.to, commit{engines.SenderOf(ctx), height})
+}
+
+// Reset ends the chain whose reset is due, and returns the record of the end, which is then durable
+// in the log. Repeating it changes nothing. The error is chain.ErrNoReset if no reset is due. Next
+// comes InitChain with the record that chain.StartedBy makes of it.
+func (c Client) Reset(ctx context.Context, with chain.Renewal) (*logv1.ChainReset, error) {
+	return engines.Call(ctx, c.to, end{engines.SenderOf(ctx), with})
 }

@@ -5,7 +5,7 @@
 // After each restart it replays the event log. Blocks that are committed in the log and not yet in
 // the state are applied again from their recorded changes, up to the last BlockCommitted. A block
 // that was decided and not committed is executed again and staged; only the consensus driver
-// commits it.
+// commits it. A chain that has ended stays ended until its next epoch is started.
 package ordering
 
 import (
@@ -38,6 +38,7 @@ type Log interface {
 // Store is what ordering needs of the storage engine.
 type Store interface {
 	State(ctx context.Context) (chain.State, error)
+	RootAt(ctx context.Context, period uint64) (chain.Root, error)
 	StartChain(ctx context.Context, index uint64, rec *logv1.ChainStarted) error
 	Begin(ctx context.Context, b chain.Block) (refused []*logv1.TxResult, err error)
 	Seal(ctx context.Context) (chain.Staged, error)
@@ -59,6 +60,10 @@ type Config struct {
 	Log   Log
 	Store Store
 	Pool  Pool
+
+	// Hooks, if set, runs the hooks of the backends at the end of the staged block, hands their
+	// writes to the store, and returns the failures. Without it no backend has a hook.
+	Hooks func(ctx context.Context, b chain.Block) ([]*logv1.HookFailure, error)
 
 	// Validators, if set, returns the changes of the validator set that a block and its results
 	// make. It must depend on its arguments alone.
@@ -87,6 +92,9 @@ var (
 
 	// ErrNotStaged: no block of this height was ordered, so none can be committed.
 	ErrNotStaged = errors.New("no such block is staged")
+
+	// ErrEnded: the chain was reset, and the next epoch has not started.
+	ErrEnded = errors.New("the chain has ended")
 )
 
 // Child returns ordering's StartFunc.
@@ -105,6 +113,8 @@ type ordering struct {
 	decided      *chain.Block // logged, not committed
 	decidedIndex uint64
 	staged       *chain.Staged // decided, and executed
+
+	reset *logv1.ChainReset // logged, without a start of the next epoch; nil: the chain goes on
 }
 
 // The messages of ordering. Each carries its sender, because a replaced driver must be refused: the
@@ -123,6 +133,10 @@ type (
 		by     engines.Sender
 		height uint64
 	}
+	end struct {
+		by   engines.Sender
+		with chain.Renewal
+	}
 	reexecute struct{}
 )
 
@@ -130,6 +144,7 @@ func (info) Answer(chain.Standing)   {}
 func (initChain) Answer(chain.State) {}
 func (order) Answer(chain.Staged)    {}
 func (commit) Answer(chain.State)    {}
+func (end) Answer(*logv1.ChainReset) {}
 
 func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 	if err := o.replay(ctx); err != nil {
@@ -138,7 +153,7 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 
 	engines.OnCall(s, func(_ context.Context, q info, from engines.From[chain.Standing]) error {
 		return answer(o, from, q.by, func() (chain.Standing, error) {
-			return chain.Standing{Committed: o.state, Leftover: o.decided}, nil
+			return chain.Standing{Committed: o.state, Leftover: o.decided, Reset: o.reset}, nil
 		})
 	})
 
@@ -157,6 +172,11 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCall(s, func(ctx context.Context, q commit, from engines.From[chain.State]) error {
 		ctx = engines.Lifetime(ctx)
 		return answer(o, from, q.by, func() (chain.State, error) { return o.commit(ctx, q.height) })
+	})
+
+	engines.OnCall(s, func(ctx context.Context, q end, from engines.From[*logv1.ChainReset]) error {
+		ctx = engines.Lifetime(ctx)
+		return answer(o, from, q.by, func() (*logv1.ChainReset, error) { return o.end(ctx, q.with) })
 	})
 	engines.OnCast(s, func(ctx context.Context, _ reexecute) error { return o.execute(ctx) })
 	if o.decided != nil {
@@ -190,8 +210,14 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 }
 
 func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error) {
-	if o.state.Started() {
-		if o.state.ChainID != rec.ChainId || o.state.Period != rec.Period {
+	if o.reset != nil {
+		if err := chain.Succeeds(o.reset, rec); err != nil {
+			return o.state, refusal{err}
+		}
+	} else if o.state.Started() {
+		// The genesis of epoch 0 counts in all epochs: a driver with no other genesis gives it.
+		original := rec.Period == 0 && chain.NameOf(o.state.ChainID, o.state.Period) == rec.ChainId
+		if !original && (o.state.ChainID != rec.ChainId || o.state.Period != rec.Period) {
 			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has already started, got %s (period %d): "+
 				"genesis.json, or the genesis of the consensus, was edited; copy it from another node of the chain",
 				ErrGenesis, o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
@@ -217,12 +243,17 @@ func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (chai
 		return o.state, err
 	}
 
+	o.reset = nil
 	o.state, err = o.Store.State(ctx)
 	return o.state, err
 }
 
 func (o *ordering) order(ctx context.Context, b chain.Block) (chain.Staged, error) {
 	var none chain.Staged
+	if err := o.ended(b); err != nil {
+		return none, refusal{err}
+	}
+
 	switch {
 	case !o.state.Started():
 		return none, refusal{fmt.Errorf("%w: %v, but no chain has started", ErrHeight, b)}
@@ -280,10 +311,19 @@ func (o *ordering) execute(ctx context.Context) error {
 	if err := o.Pool.Place(ctx, *o.decided, refused); err != nil {
 		return err
 	}
+
+	var failures []*logv1.HookFailure
+	if o.Hooks != nil {
+		if failures, err = o.Hooks(ctx, *o.decided); err != nil {
+			return err
+		}
+	}
+
 	staged, err := o.Store.Seal(ctx)
 	if err != nil {
 		return err
 	}
+	staged.HookFailures = failures
 	if o.Validators != nil {
 		staged.Validators = o.Validators(staged.Block, staged.Results)
 	}
@@ -297,6 +337,9 @@ func (o *ordering) commit(ctx context.Context, height uint64) (chain.State, erro
 	if height == o.state.Height && height != 0 {
 		return o.state, nil // repeated
 	}
+	if err := o.ended(fmt.Sprintf("commit of height %d", height)); err != nil {
+		return o.state, refusal{err}
+	}
 	if o.staged == nil || o.staged.Block.Height != height {
 		return o.state, refusal{fmt.Errorf("%w: height %d", ErrNotStaged, height)}
 	}
@@ -305,7 +348,7 @@ func (o *ordering) commit(ctx context.Context, height uint64) (chain.State, erro
 	rec := &logv1.BlockCommitted{
 		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
 		Results: o.staged.Results, Changes: o.staged.Changes, Validators: o.staged.Validators,
-		AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex,
+		AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex, HookFailures: o.staged.HookFailures,
 	}
 	r, err := chain.NewRecord(rec)
 	if err != nil {
@@ -319,6 +362,9 @@ func (o *ordering) commit(ctx context.Context, height uint64) (chain.State, erro
 		return o.state, err
 	}
 
+	if o.state.Reset, err = chain.ResetOf(rec.Changes, o.state.Reset); err != nil {
+		return o.state, err
+	}
 	o.decided, o.staged, o.decidedIndex = nil, nil, 0
 	o.state.Height, o.state.BlockHash, o.state.Time, o.state.AppHash, o.state.Index = b.Height, b.Hash, b.Time, rec.
 		AppHash, index
@@ -363,7 +409,7 @@ func (o *ordering) replay(ctx context.Context) error {
 
 func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 	switch e.Kind {
-	case chain.KindChainStarted, chain.KindOrderDecided, chain.KindBlockCommitted:
+	case chain.KindChainStarted, chain.KindOrderDecided, chain.KindBlockCommitted, chain.KindChainReset:
 	case chain.KindSnapshotInstalled:
 		return fmt.Errorf("%w: record %d says that a snapshot took the state's place, and the state is from before: %w",
 			ErrBehind, e.Index, suture.ErrTerminateSupervisorTree)
@@ -382,9 +428,20 @@ func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 func (o *ordering) redoMessage(ctx context.Context, index uint64, m proto.Message) error {
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
+		if o.reset != nil {
+			if err := chain.Succeeds(o.reset, m); err != nil {
+				return fmt.Errorf("record %d: %w", index, err)
+			}
+		}
+		o.reset = nil
 		return o.Store.StartChain(ctx, index, m)
+	case *logv1.ChainReset:
+		return o.redoReset(ctx, index, m)
 	case *logv1.OrderDecided:
 		b := chain.BlockFromRecord(m)
+		if err := o.ended(b); err != nil {
+			return fmt.Errorf("record %d: %w", index, err)
+		}
 		o.decided, o.decidedIndex = &b, index
 	case *logv1.BlockCommitted:
 		o.decided, o.decidedIndex = nil, 0

@@ -3,6 +3,7 @@ package ordering_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -51,13 +52,21 @@ type store struct {
 	redone []uint64
 	told   []uint64 // heights that the pool was told are committed
 	failed error    // of the next Commit
+	resets bool     // the next block that is sealed decides on a reset
+
+	commits []*logv1.BlockCommitted
+	hooks   func(b chain.Block) ([]*logv1.HookFailure, error)
 }
 
 func (s *store) State(context.Context) (chain.State, error) { return s.state, nil }
 
+func (s *store) RootAt(_ context.Context, period uint64) (chain.Root, error) {
+	return chain.Root{State: []byte("root"), AppHash: fmt.Appendf(nil, "root in %d", period)}, nil
+}
+
 func (s *store) StartChain(_ context.Context, index uint64, rec *logv1.ChainStarted) error {
 	s.state = chain.State{ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight,
-		Params: rec.Params, Index: index}
+		Params: rec.Params, Index: index, Reset: s.state.Reset}
 	return nil
 }
 
@@ -67,7 +76,16 @@ func (s *store) Begin(_ context.Context, b chain.Block) ([]*logv1.TxResult, erro
 }
 
 func (s *store) Seal(context.Context) (chain.Staged, error) {
-	return chain.Staged{Block: s.block, AppHash: append([]byte("app"), s.block.Hash...)}, nil
+	return chain.Staged{Block: s.block, AppHash: append([]byte("app"), s.block.Hash...), Changes: s.changes()}, nil
+}
+
+// changes returns the change by which block 1 of epoch 0 decides on a reset, if resets is set.
+func (s *store) changes() []*logv1.Change {
+	if !s.resets || s.block.Period > 0 || s.block.Height != 1 {
+		return nil
+	}
+	value, _ := chain.Reset{Height: 1, TimeNs: s.block.Time.UnixNano(), Offset: 20}.Encode()
+	return []*logv1.Change{{Key: []byte(chain.ResetKey), Value: value}}
 }
 
 func (s *store) Commit(_ context.Context, index uint64, rec *logv1.BlockCommitted) error {
@@ -76,8 +94,18 @@ func (s *store) Commit(_ context.Context, index uint64, rec *logv1.BlockCommitte
 		return err
 	}
 	s.state.Height, s.state.BlockHash, s.state.AppHash, s.state.Index = rec.Height, rec.BlockHash, rec.AppHash, index
-	s.state.Time = time.Unix(0, rec.TimeNs)
-	return nil
+	s.state.Time, s.commits = time.Unix(0, rec.TimeNs), append(s.commits, rec)
+	var err error
+	s.state.Reset, err = chain.ResetOf(rec.Changes, s.state.Reset)
+	return err
+}
+
+// endBlock plays the hooks of the backends.
+func (s *store) endBlock(_ context.Context, b chain.Block) ([]*logv1.HookFailure, error) {
+	if s.hooks == nil {
+		return nil, nil
+	}
+	return s.hooks(b)
 }
 
 func (s *store) Redo(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error {
@@ -112,8 +140,9 @@ func start(t *testing.T) *rig {
 	r.run, r.rec = suptest.Start(t,
 		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
 			Build: supervisor.Children(supervisor.Child{
-				ID:    "ordering",
-				Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store}),
+				ID: "ordering",
+				Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store,
+					Hooks: r.store.endBlock}),
 			})})
 
 	_, err = r.InitChain(t.Context(),
@@ -255,4 +284,38 @@ func TestAReplayGoesToTheLastCommitAndNoFurther(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 3, state.Height)
 	require.Equal(t, []uint64{1, 2, 3, 3}, r.store.begun, "the block was executed again")
+}
+
+// The hooks run once for each execution of a block. What failed in them is in the record of the
+// block; an execution whose hooks have no result is repeated by the next incarnation.
+func TestTheHooksOfABlockRunBeforeItIsSealed(t *testing.T) {
+	r := start(t)
+	var ran []uint64
+	failure := &logv1.HookFailure{Backend: "b", Code: logv1.Code_CODE_PANICKED, Log: "oh"}
+	r.store.hooks = func(b chain.Block) ([]*logv1.HookFailure, error) {
+		ran = append(ran, b.Height)
+		if len(ran) == 2 {
+			return nil, errors.New("a read failed")
+		}
+		return []*logv1.HookFailure{failure}, nil
+	}
+
+	staged, err := r.Order(t.Context(), block(1))
+	require.NoError(t, err)
+	require.Equal(t, []*logv1.HookFailure{failure}, staged.HookFailures)
+	_, err = r.Commit(t.Context(), 1)
+	require.NoError(t, err)
+
+	started := suptest.Count[supervisor.ChildStarted](r.rec, nil)
+	_, err = r.Order(t.Context(), block(2))
+	require.ErrorIs(t, err, engines.ErrDown)
+	suptest.Wait(t, r.rec, started+1, func(supervisor.ChildStarted) bool { return true })
+	_, err = r.Commit(t.Context(), 2)
+	require.NoError(t, err)
+
+	require.Equal(t, []uint64{1, 2, 2}, ran)
+	require.Len(t, r.store.commits, 2)
+	for _, rec := range r.store.commits {
+		require.Len(t, rec.HookFailures, 1)
+	}
 }

@@ -50,7 +50,7 @@ func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 	}
 
 	next := &published{
-		chain: proto.CloneOf(rec), pruned: now.pruned,
+		chain: proto.CloneOf(rec), pruned: now.pruned, reset: now.reset,
 		record: record{
 			ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight, TimeNs: rec.GenesisTimeNs,
 			AppHash: d.acc.Hash(rec.Period), Index: index, ClockNs: now.ClockNs, Keys: now.Keys, IDs: now.IDs,
@@ -87,14 +87,6 @@ func checkChain(rec *logv1.ChainStarted) error {
 	}
 
 	return nil
-}
-
-// appHashAt returns the app hash that the committed keys and ids have in a period. A chain whose
-// period begins with this state begins with this app hash.
-func (d *DB) appHashAt(period uint64) []byte {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.acc.Hash(period)
 }
 
 // belongs returns nil if the block with that chain, period and height is the next block, and

@@ -87,6 +87,12 @@ func (c Client) Finish(ctx context.Context, v chain.Version, changes []*logv1.Ch
 	return engines.Cast(ctx, c.to, finish{v, changes, result})
 }
 
+// EndBlock hands over the writes of the hooks of the staged block (see DB.EndBlock).
+func (c Client) EndBlock(ctx context.Context, v chain.Version, changes []*logv1.Change) error {
+	_, err := engines.Call(ctx, c.to, endBlock{v, changes})
+	return err
+}
+
 // Seal waits until all versions of the staged block have finished, and returns the block's outcome
 // (see DB.Seal).
 func (c Client) Seal(ctx context.Context) (chain.Staged, error) {
@@ -147,10 +153,10 @@ func (c Client) Block(ctx context.Context, height uint64) (m BlockMeta, err erro
 	return m, err
 }
 
-// appHashAt returns the app hash that the committed state has in a period (see DB.appHashAt).
-func (c Client) appHashAt(ctx context.Context, period uint64) (hash []byte, err error) {
-	err = c.direct(ctx, func(d *DB) error { hash = d.appHashAt(period); return d.Err() })
-	return hash, err
+// RootAt returns what the committed state is at a reset that begins a period (see DB.RootAt).
+func (c Client) RootAt(ctx context.Context, period uint64) (r chain.Root, err error) {
+	err = c.direct(ctx, func(d *DB) error { r = d.RootAt(period); return d.Err() })
+	return r, err
 }
 
 // PutLocal sets a node-local value (see DB.PutLocal).

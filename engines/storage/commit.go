@@ -26,6 +26,7 @@ type header struct {
 // committed state.
 type outcome struct {
 	next    record // without its Index
+	reset   *chain.Reset
 	acc     apphash.Accumulator
 	results []*logv1.TxResult
 	changes []*logv1.Change
@@ -48,8 +49,8 @@ type birth struct {
 }
 
 // fold returns the outcome of a block: the state that its results and changes turn the committed
-// state into. base holds values that were read before. fold costs O(changes + results + expired
-// ids).
+// state into. base holds values that were read before. A block in hold leaves the clock where it
+// is. fold costs O(changes + results + expired ids).
 func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	base map[string]latest) (*outcome, error) {
 	now := d.published.Load()
@@ -57,7 +58,17 @@ func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	if err := d.foldKeys(o, base); err != nil {
 		return nil, err
 	}
+	reset, err := chain.ResetOf(changes, now.reset)
+	if err != nil {
+		return nil, err
+	}
+
+	o.reset = reset
+
 	clock := now.clock(h.time)
+	if now.held() {
+		clock = now.ClockNs
+	}
 	if err := d.foldExpiry(o, ceilMs(now.ClockNs), ceilMs(clock)); err != nil {
 		return nil, err
 	}
@@ -257,7 +268,7 @@ func (n blockName) String() string {
 func (d *DB) apply(index uint64, o *outcome, local []local) error {
 	now := d.published.Load()
 	next := *now
-	next.record = o.next
+	next.record, next.reset = o.next, o.reset
 	next.Index = index
 
 	size := 4096

@@ -105,6 +105,7 @@ type published struct {
 	record
 	chain  *logv1.ChainStarted // nil: no chain has started
 	pruned place               // reads below this are refused
+	reset  *chain.Reset        // under chain.ResetKey; nil: there is none
 }
 
 // place is a height in a period.
@@ -374,6 +375,9 @@ func (d *DB) load() error {
 			d.acc.Hash(p.Period), p.AppHash)
 	}
 
+	if p.reset, err = d.loadReset(); err != nil {
+		return err
+	}
 	if err := d.loadRecent(p.ClockNs); err != nil {
 		return err
 	}
@@ -480,6 +484,6 @@ func (p *published) state() chain.State {
 	return chain.State{
 		ChainID: p.ChainID, Period: p.Period, InitialHeight: p.InitialHeight, Height: p.Height,
 		BlockHash: p.BlockHash, Time: time.Unix(0, p.TimeNs), AppHash: p.AppHash, Index: p.Index,
-		Params: p.chain.Params,
+		Params: p.chain.Params, Reset: p.reset,
 	}
 }

@@ -116,7 +116,7 @@ func TestStartChain(t *testing.T) {
 	c.AppHash = []byte("another")
 	require.ErrorIs(t, d.StartChain(1, c), ErrAppHash)
 
-	c.AppHash = d.appHashAt(1)
+	c.AppHash = d.RootAt(1).AppHash
 	require.NoError(t, d.StartChain(1, c))
 	require.Equal(t, uint64(1), d.State().Index)
 	require.Equal(t, c.AppHash, d.State().AppHash)
@@ -381,7 +381,7 @@ func TestLocalsAreNotReplicated(t *testing.T) {
 	before := d.State().AppHash
 	require.NoError(t, d.PutLocal("name", []byte("value")))
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
-	require.Equal(t, before, d.appHashAt(1))
+	require.Equal(t, before, d.RootAt(1).AppHash)
 	_, found, err := d.GetLocal("nam")
 	require.NoError(t, err)
 	require.False(t, found)

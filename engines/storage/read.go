@@ -186,6 +186,28 @@ func (d *DB) Block(height uint64) (BlockMeta, error) {
 	return decodeBlockMeta(now.Period, height, b)
 }
 
+// BlockOf returns what the state keeps about a committed block of any period. The error is
+// ErrPruned for a block that was pruned, and ErrNotCommitted for one that was never committed.
+func (d *DB) BlockOf(period, height uint64) (BlockMeta, error) {
+	now := d.published.Load()
+	if period == now.Period {
+		return d.Block(height)
+	}
+
+	b, found, err := d.get(heightKey(spaceBlock, period, height))
+	switch {
+	case err != nil:
+		return BlockMeta{}, err
+	case (place{period, height}).before(now.pruned):
+		return BlockMeta{}, fmt.Errorf("height %d of period %d: %w: the oldest is %d of period %d", height, period,
+			ErrPruned, now.pruned.Height, now.pruned.Period)
+	case !found:
+		return BlockMeta{}, fmt.Errorf("height %d of period %d: %w", height, period, ErrNotCommitted)
+	}
+
+	return decodeBlockMeta(period, height, b)
+}
+
 // PutLocal sets a node-local value. Like a commit, it is durable after the next flush.
 func (d *DB) PutLocal(name string, value []byte) error {
 	b := d.pdb.NewBatch()

@@ -32,9 +32,10 @@ var kinds = []struct {
 		"internal/durable", "internal/flock", "internal/recordlog"},
 		"engines never import engines: each declares the small interface that it consumes, so that it can be read, " +
 			"tested and replaced by itself, and node connects them"},
-	{driver, []string{"engines", "engines/chain", "engines/tail", "engines/consensus", "eventlog", "supervisor",
-		"proto", "internal/durable", "internal/flock", "internal/recordlog"},
-		"a driver is handed the node through the interfaces of engines/consensus, so that drivers can be exchanged"},
+	{driver, []string{"engines", "engines/chain", "engines/tail", "engines/consensus", "engines/backend/governance",
+		"eventlog", "supervisor", "proto", "internal/durable", "internal/flock", "internal/recordlog"},
+		"a driver is handed the node through the interfaces of engines/consensus, so that drivers can be exchanged; " +
+			"governance decides on what drivers do"},
 	{sink, []string{"engines", "engines/chain", "engines/tail", "engines/streams", "eventlog", "supervisor", "proto"},
 		"a sink is handed events through the interfaces of engines/streams, so that sinks can be exchanged"},
 }
@@ -58,10 +59,14 @@ var folders = []struct {
 	{"engines/backend/kv", library, []string{"engines/chain", "proto"},
 		"a backend is code of transactions, and no more"},
 	{"engines/backend/kvstore", library, []string{"engines/chain"}, "a backend is code of transactions, and no more"},
+	{"engines/backend/governance", library, []string{"engines/chain", "proto"},
+		"a backend is code of transactions, and no more"},
 	{"engines/backend/backendtest", library, []string{"engines/chain"}, "backends are tested without a node"},
 
 	{"engines/rounds", library, []string{"engines/chain"},
 		"the FSM is pure: it is checked, simulated and replayed without a node"},
+	{"engines/rounds/replicated", library, []string{"engines/chain", "engines/rounds"},
+		"a backend is code of transactions, and no more"},
 	{"engines/rounds/roundstest", library, []string{"engines/rounds"}, "tables are simulated without a node"},
 
 	{"engines/router", engine, nil, ""},

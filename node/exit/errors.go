@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
@@ -77,6 +78,7 @@ func Classify(err error) error {
 	case errors.As(err, &corrupt), errors.Is(err, eventlog.ErrTruncated), errors.Is(err, ordering.ErrBehind),
 		errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain),
 		errors.Is(err, storage.ErrOtherLog), errors.Is(err, snapshots.ErrDamaged),
+		errors.Is(err, chain.ErrReset), errors.Is(err, ordering.ErrEnded),
 		errors.Is(err, inflight.ErrDeaths), consensus.Classify(err) == consensus.Damage:
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 

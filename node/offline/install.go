@@ -77,7 +77,8 @@ func (h *StoppedHome) checkAhead(m snapshots.Manifest) error {
 		return err
 	}
 
-	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
+	if chain.NameOf(last.ChainID, last.Period) != chain.NameOf(m.ChainID, m.Period) || last.Period > m.Period ||
+		last.Period == m.Period && last.Height >= m.Height {
 		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), but the log already has %s at height "+
 			"%d (period %d): want a snapshot of the same chain that is ahead of the log",
 			exit.ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)

@@ -172,7 +172,7 @@ func (f *snapshotFile) ofHome(dir string) (*logv1.ChainStarted, error) {
 	switch same, err := sameGenesis(g, f.Genesis); {
 	case err != nil:
 		return nil, err
-	case g.ChainID != f.ChainID:
+	case g.ChainID != chain.NameOf(f.ChainID, f.Period):
 		return nil, fmt.Errorf("%w: %s is of chain %q, the home %s of %q: want a snapshot of the home's chain",
 			exit.ErrConfig, f.name, f.ChainID, dir, g.ChainID)
 	case !same:
@@ -190,7 +190,7 @@ func (f *snapshotFile) started(g chain.Genesis) (*logv1.ChainStarted, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
-	rec.Period = f.Period
+	rec.ChainId, rec.Period = chain.EpochID(g.ChainID, f.Period), f.Period
 	if len(f.Started) == 0 {
 		return rec, nil
 	}

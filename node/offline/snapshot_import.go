@@ -177,7 +177,7 @@ func (f *snapshotFile) offer(ctx context.Context, dir string, o SnapshotOptions,
 	if err != nil {
 		return err
 	}
-	may := func(m portable.Metadata) error { return statesync.MayOffer(m, started.ChainId, c.StateSync) }
+	may := func(m portable.Metadata) error { return statesync.MayOffer(m, f.Genesis.ChainID, c.StateSync) }
 	if err := may(f.Metadata); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +62,7 @@ type Verified struct {
 	State      uint64 // the height that the state has applied; a restart applies the rest
 	Blocks     uint64 // executed again
 	Txs        uint64 // in these blocks
+	Resets     uint64 // of the chain, with a start of the next epoch
 	Launched   uint64 // acknowledged transactions
 	Unfinished uint64 // acknowledged transactions without a result: the next start continues with them
 
@@ -99,14 +101,17 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 		o.Disk = vfs.Default
 	}
 
-	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend), report: &v,
-		pending: newPending()}
+	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend),
+		traits: home.TraitsOf(dir), report: &v, pending: newPending()}
 
 	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
 
 	if err := home.AddBackends(dir, r.backends, consensus.Kinds()...); err != nil {
+		return v, err
+	}
+	if err := home.BindBackends(dir, r.backends); err != nil {
 		return v, err
 	}
 
@@ -118,31 +123,54 @@ type verification struct {
 	VerifyOptions
 	home     string // its directory
 	backends map[string]chain.Backend
+	traits   consensus.Traits // of the home's kind of consensus
 	report   *Verified
 
 	pending    pending
 	decided    *logv1.OrderDecided
-	state      *storage.DB // the home's; nil: it has none
-	replayed   *storage.DB // built again from the log
-	startIndex uint64      // of the snapshot that replayed began with; 0: none
+	reset      *logv1.ChainReset // without a start of the next epoch
+	state      *storage.DB       // the home's; nil: it has none
+	replayed   *storage.DB       // built again from the log
+	startIndex uint64            // of the snapshot that replayed began with; 0: none
 	scratch    string
 }
 
 // run checks the home.
-func (r *verification) run(ctx context.Context) (err error) {
-	if err := home.StateWithoutLog(r.Disk, r.home); err != nil {
+func (r *verification) run(ctx context.Context) error {
+	defer r.closeState()
+	if begun, err := r.read(ctx); err != nil || !begun {
 		return err
 	}
 
-	if logs, err := home.HasFile(r.Disk, home.LogDir(r.home), func(name string) bool {
+	began := time.Now()
+	defer func() { r.report.ReplayTook = time.Since(began) }()
+
+	return r.replay(ctx)
+}
+
+// closeState closes the home's state, if it is open.
+func (r *verification) closeState() {
+	if r.state != nil {
+		r.state.Close() // it is open for reading only
+	}
+}
+
+// read reads the log, the state and the snapshots, and leaves the state open. begun is false if no
+// node was ever started in the home.
+func (r *verification) read(ctx context.Context) (begun bool, err error) {
+	if err := home.StateWithoutLog(r.Disk, r.home); err != nil {
+		return false, err
+	}
+
+	if begun, err = home.HasFile(r.Disk, home.LogDir(r.home), func(name string) bool {
 		return strings.HasSuffix(name, ".seg")
-	}); err != nil || !logs {
-		return err // a home that was never started
+	}); err != nil || !begun {
+		return false, err
 	}
 
 	for _, path := range []string{install.MarkerPath(r.home), home.StateDir(r.home) + ".new"} {
 		if _, err := r.Disk.Stat(path); err == nil {
-			return fmt.Errorf("%w: an installation of a snapshot was interrupted (%s): complete it first with a "+
+			return true, fmt.Errorf("%w: an installation of a snapshot was interrupted (%s): complete it first with a "+
 				"start, or with any 'coppice snapshot' command", exit.ErrConfig, path)
 		}
 	}
@@ -156,31 +184,24 @@ func (r *verification) run(ctx context.Context) (err error) {
 				r.Progress("log", uint64(p.Done), uint64(p.Total))
 			}
 		}}); err != nil {
-		return err
+		return true, err
 	}
 
 	r.report.LogTook = time.Since(began)
 	if err := r.checkBackends(ctx); err != nil {
-		return err
+		return true, err
 	}
 
 	began = time.Now()
-	err = r.scan(ctx)
-	if r.state != nil {
-		defer r.state.Close()
+	if err := r.scan(ctx); err != nil {
+		return true, err
 	}
-	if err == nil {
-		err = r.readSnapshots(ctx)
+	if err := r.readSnapshots(ctx); err != nil {
+		return true, err
 	}
-	if err != nil {
-		return err
-	}
-
 	r.report.StateTook = time.Since(began)
-	began = time.Now()
-	defer func() { r.report.ReplayTook = time.Since(began) }()
 
-	return r.replay(ctx)
+	return true, nil
 }
 
 // checkBackends returns an error if replay would lack a backend. What a home needs is read in any
@@ -300,15 +321,19 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
-		r.report.ChainID = m.ChainId
-		err := r.replayed.StartChain(index, m)
-		r.report.AppHash = r.replayed.State().AppHash
-		return err
+		return r.started(index, m)
+
+	case *logv1.ChainReset:
+		return r.ended(m)
 
 	case *logv1.SnapshotInstalled:
 		return r.installed(ctx, log, index, m)
 
 	case *logv1.OrderDecided:
+		if r.reset != nil {
+			return fmt.Errorf("%w: %v was decided after the end of the chain at height %d", exit.ErrDamage,
+				chain.BlockFromRecord(m), r.reset.LastHeight)
+		}
 		if d := r.decided; d != nil && !chain.BlockFromRecord(d).Same(chain.BlockFromRecord(m)) {
 			return fmt.Errorf("%w: %v was decided, but %v before it was never committed", exit.ErrDamage,
 				chain.BlockFromRecord(m), chain.BlockFromRecord(d))
@@ -319,6 +344,37 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 		return r.block(ctx, index, m)
 	}
 
+	return nil
+}
+
+// started begins a chain, or the epoch that the last ChainReset names.
+func (r *verification) started(index uint64, m *logv1.ChainStarted) error {
+	if r.reset != nil {
+		if err := chain.Succeeds(r.reset, m); err != nil {
+			return err
+		}
+		r.report.Resets++
+	}
+
+	r.reset, r.report.ChainID = nil, m.ChainId
+	err := r.replayed.StartChain(index, m)
+	r.report.AppHash = r.replayed.State().AppHash
+
+	return err
+}
+
+// ended checks that the chain ended as the replayed state says.
+func (r *verification) ended(m *logv1.ChainReset) error {
+	s := r.replayed.State()
+	if err := s.CheckChainReset(r.replayed.RootAt(s.Period+1), m); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
+	}
+	if r.reset != nil {
+		return fmt.Errorf("%w: chain %s has ended before, at height %d", exit.ErrDamage, m.OldChainId,
+			r.reset.LastHeight)
+	}
+
+	r.reset = m
 	return nil
 }
 
@@ -382,7 +438,16 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 		}
 	}
 
-	return r.replayed.Seal()
+	failures, err := worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed},
+		Conduct: r.traits.Conduct}.EndBlock(ctx, b)
+	if err != nil {
+		return chain.Staged{}, err
+	}
+
+	staged, err := r.replayed.Seal()
+	staged.HookFailures = failures
+
+	return staged, err
 }
 
 // direct gives one worker at a time access to a state. It stands in for the storage engine of a
@@ -399,6 +464,11 @@ func (d direct) Finish(_ context.Context, v chain.Version, changes []*logv1.Chan
 	return d.db.Finish(v, changes, result)
 }
 
+// EndBlock implements worker.HookStore.
+func (d direct) EndBlock(_ context.Context, v chain.Version, changes []*logv1.Change) error {
+	return d.db.EndBlock(v, changes)
+}
+
 // sameOutcome returns an error if the outcome of an execution differs from the logged one.
 func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
@@ -412,6 +482,13 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
 				exit.ErrDamage, m.Height, i, was.Id, was.Code, was.Data, got.Code, got.Data)
 		}
+	}
+
+	if !slices.EqualFunc(s.HookFailures, m.HookFailures, func(a, b *logv1.HookFailure) bool {
+		return a.Backend == b.Backend && a.Code == b.Code
+	}) {
+		return fmt.Errorf("%w: block %d: the log has the failures of hooks %v, executing it again gives %v",
+			exit.ErrDamage, m.Height, m.HookFailures, s.HookFailures)
 	}
 
 	if len(s.Changes) != len(m.Changes) {
@@ -446,7 +523,7 @@ func (r *verification) compareEnd() error {
 	if !s.Started() || s.Height == 0 {
 		return nil
 	}
-	meta, err := r.replayed.Block(s.Height)
+	meta, err := r.replayed.BlockOf(s.Period, s.Height)
 	if errors.Is(err, storage.ErrPruned) {
 		return nil // the state is behind the snapshot that replay began with
 	}

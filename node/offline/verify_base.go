@@ -195,19 +195,14 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 // sameGenesis returns an error if the home's genesis differs from the one in a record that says
 // which chain was started.
 func (r *verification) sameGenesis(m proto.Message) error {
-	var chainID string
-	var params *logv1.Params
-
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
-		chainID, params = m.ChainId, m.Params
+		return r.genesisIs(chain.NameOf(m.ChainId, m.Period), m.Params)
 	case *logv1.Base:
-		chainID, params = m.ChainId, m.Params
+		return r.genesisIs(chain.NameOf(m.ChainId, m.Period), m.Params)
 	default:
 		return nil
 	}
-
-	return r.genesisIs(chainID, params)
 }
 
 // stateGenesis returns an error if the home's genesis differs from the one that the state was
@@ -216,7 +211,7 @@ func (r *verification) stateGenesis(s chain.State) error {
 	if !s.Started() {
 		return nil
 	}
-	return r.genesisIs(s.ChainID, s.Params)
+	return r.genesisIs(chain.NameOf(s.ChainID, s.Period), s.Params)
 }
 
 // genesisIs returns an error if the home's genesis is of another chain, or has other limits.

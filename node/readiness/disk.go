@@ -47,9 +47,8 @@ func (d Disk) look(now time.Time) string {
 	d.at, d.full = now, ""
 	free, size, err := d.stat(d.path)
 	if want := min(leastFree, size/leastPart); err == nil && free < want {
-		d.full = fmt.Sprintf("the disk of %s has %d KiB free, want at least %d KiB: make room; what was "+
-			"acknowledged is "+
-			"safe", d.path, free>>10, want>>10)
+		d.full = fmt.Sprintf("the disk of %s has %d KiB free, want at least %d KiB: make room; "+
+			"what was acknowledged is safe", d.path, free>>10, want>>10)
 	}
 
 	return d.full

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/portable"
 	"github.com/coppice-go/coppice/node/config"
 )
@@ -58,15 +59,15 @@ func (s *Sync) take(staged string) (portable.Metadata, error) {
 // mayOffer returns an error if a snapshot is of another chain than the node, or the node offers
 // none.
 func (s *Sync) mayOffer(m portable.Metadata) error {
-	return MayOffer(m, s.Genesis.ChainId, s.Config)
+	return MayOffer(m, chain.NameOf(s.Genesis.ChainId, s.Genesis.Period), s.Config)
 }
 
-// MayOffer returns an error if a node of that chain, with that configuration, does not offer the
-// snapshot m. Errors are portable.ErrSnapshot and portable.ErrStale.
-func MayOffer(m portable.Metadata, chainID string, c config.StateSyncConfig) error {
+// MayOffer returns an error if a node of the chain of that name, with that configuration, does not
+// offer the snapshot m. Errors are portable.ErrSnapshot and portable.ErrStale.
+func MayOffer(m portable.Metadata, name string, c config.StateSyncConfig) error {
 	switch {
-	case m.ChainID != chainID:
-		return fmt.Errorf("%w: it is of chain %q, the home of %q", portable.ErrSnapshot, m.ChainID, chainID)
+	case chain.NameOf(m.ChainID, m.Period) != name:
+		return fmt.Errorf("%w: it is of chain %q, the home of %q", portable.ErrSnapshot, m.ChainID, name)
 	case c.EveryHeights == 0:
 		return fmt.Errorf("%w: state_sync.every_heights is 0, so that the node offers no snapshots and removes those "+
 			"that it has", portable.ErrStale)

@@ -114,7 +114,8 @@ on.`,
 			}
 
 			if cometOptions.Import != "" {
-				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every", "from"} {
+				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every", "from",
+					"reset-offset"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s and --import do not go together: the imported home has its own", f)
 					}
@@ -192,6 +193,8 @@ on.`,
 	f.Int64Var(&sync.Height, "trust-height", 0, "with --state-sync: height of a block that is known to be the chain's")
 	f.StringVar(&sync.Hash, "trust-hash", "", "with --state-sync: hash of that block, in hexadecimal")
 	f.DurationVar(&sync.Period, "trust-period", 7*24*time.Hour, "with --state-sync: how old that block may be")
+	f.Uint64Var(&o.ResetOffset, "reset-offset", 0, "allow resets of the chain, each to this many heights later "+
+		"(at least 10; 20 is usual); 0 is no resets")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 
 	return cmd
@@ -217,6 +220,9 @@ func syncFlags(cmd *cobra.Command, s *comethome.StateSync, from []string, cometR
 	switch {
 	case f.Changed("from") && f.Changed("governance-key"):
 		return usageError(cmd, "--governance-key is for a new chain; the genesis of --from has its own")
+
+	case f.Changed("from") && f.Changed("reset-offset"):
+		return usageError(cmd, "--reset-offset is for a new chain; the genesis of --from has its own")
 
 	case f.Changed("from") && cometRPC && len(from) == 1 && isFile(from[0]):
 		return usageError(cmd, "--from %s is a file, and a node of consensus %s begins with a snapshot of its peers "+

@@ -147,12 +147,12 @@ func (a *app) sameChain(r *logv1.ExportRecord, genesis chain.Genesis) error {
 
 	started, at := m.(*logv1.ChainStarted), genesis.GenesisTime
 	switch {
-	case started.ChainId != genesis.ChainID:
+	case chain.NameOf(started.ChainId, started.Period) != genesis.ChainID:
 		return fmt.Errorf("%w: the export is of chain %s, the genesis.json of home %s of %s: copy that of the "+
 			"exported home", exit.ErrConfig, started.ChainId, a.home, genesis.ChainID)
 
-	// CometBFT's genesis has a time of its own.
-	case len(started.InitChain) == 0 && started.GenesisTimeNs != at.UnixNano():
+	// CometBFT's genesis has a time of its own, and so has each epoch after a reset.
+	case len(started.InitChain) == 0 && started.Period == 0 && started.GenesisTimeNs != at.UnixNano():
 		return fmt.Errorf("%w: the export is of a chain %s that began at %v, the genesis.json of home %s of a "+
 			"chain %s that begins at %v: copy that of the exported home", exit.ErrConfig, started.ChainId,
 			time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)

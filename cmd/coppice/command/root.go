@@ -66,11 +66,11 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	root.AddCommand(a.initCommand(), a.startCommand(), a.stopCommand(), a.statusCommand(), a.treeCommand(),
 		a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
 		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(),
-		a.soakCommand(), versionCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.keysCommand(),
+		a.soakCommand(), versionCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.resetCommand(), a.keysCommand(),
 		a.genesisCommand(), a.peersCommand(),
 		a.testnetCommand())
 	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand(), a.tokenCommand(),
-		a.debugCommand())
+		a.pruneCommand(), a.compactCommand(), a.debugCommand())
 	root.AddCommand(driverCommands()...)
 	settle(root)
 

@@ -106,7 +106,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 		lost("completion", sh)
 	}
 	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate",
-		"genesis", "peers", "token", "debug"} {
+		"genesis", "peers", "token", "reset", "debug"} {
 		lost(strings.Fields(group)...)
 	}
 	lost("load", "--help")
@@ -120,7 +120,8 @@ func TestLostOutputIsAFailure(t *testing.T) {
 
 	// Commands with a running node.
 	lost("init", "--home", "lost")
-	s.run("init", "--listen", "127.0.0.1:0")
+	key := s.run("validators", "keygen", "gov.key")
+	s.run("init", "--listen", "127.0.0.1:0", "--governance-key", key, "--reset-offset", "20")
 	lost("config")
 	lost("config", "check", "home/coppice.toml")
 	ended := s.start("start", "--log-level", "error")
@@ -131,6 +132,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(s.run("tx", "put", "greeting", "hello", "--json")), &put))
 	write("ops", "put more text\n")
 	write("raw", s.run("tx", "put", "raw", "tx", "--dry-run"))
+	lost("reset", "agree", "--key", "gov.key")
 	lost("status")
 	lost("status", "--json")
 	lost("tree")
@@ -184,10 +186,13 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("snapshot", "import", "lost.snapshot")
 	lost("snapshot", "restore")
 	lost("upgrade")
+	lost("prune", "--dry-run")
+	lost("prune", "--keep-heights", "1000", "--json")
+	lost("compact")
+	lost("compact", "--json")
 
 	// Commands of CometBFT and of a testnet.
 	lost("validators", "keygen", "lost.key")
-	key := s.run("validators", "keygen", "gov.key")
 	lost("testnet", "init", "-n", "1", "--dir", "lost-net")
 	s.run("testnet", "init", "-n", "1", "--dir", "net", "--governance-key", key)
 	ended = s.start("testnet", "start", "--dir", "net")

@@ -14,8 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/backend/governance"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
-	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -108,7 +109,7 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 		return a.nodeError(ctx, err)
 	}
 
-	change.ChainID, change.Sequence = s.ChainId, 1
+	change.ChainID, change.Sequence = chain.NameOf(s.ChainId, s.Period), 1
 	var set governance.Set
 
 	if found {

@@ -26,6 +26,7 @@ type verifyJSON struct {
 	Replayed   bool   `json:"replayed"` // the blocks were executed again
 	Launched   uint64 `json:"launched"`
 	Unfinished uint64 `json:"unfinished"`
+	Resets     uint64 `json:"resets,omitempty"`
 
 	Snapshots int `json:"snapshots"`
 
@@ -69,7 +70,7 @@ read-only. Damage exits 5, with what is damaged and where.`,
 					State:   v.State,
 					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs,
 					Replayed: !o.SkipReplay,
-					Launched: v.Launched, Unfinished: v.Unfinished, Snapshots: v.Snapshots,
+					Launched: v.Launched, Unfinished: v.Unfinished, Snapshots: v.Snapshots, Resets: v.Resets,
 					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(),
 					StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
@@ -103,6 +104,11 @@ read-only. Damage exits 5, with what is damaged and where.`,
 					v.Blocks, v.Txs, from)
 			}
 
+			resets := ""
+			if v.Resets > 0 {
+				resets = fmt.Sprintf("resets     %d\n", v.Resets)
+			}
+
 			behind := ""
 			if v.State < v.Height {
 				behind = "; the next start applies the rest"
@@ -113,9 +119,9 @@ height     %d, app hash %x
 state      at height %d%s
 log        %d records, %d bytes torn at its end
 %s
-launched   %d transactions, %d without a result yet
+%slaunched   %d transactions, %d without a result yet
 whole
-`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, replayed,
+`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, replayed, resets,
 				v.Launched, v.Unfinished)
 
 			return err

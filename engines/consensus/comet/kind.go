@@ -8,10 +8,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
-	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -36,8 +36,11 @@ type Kind struct {
 }
 
 var (
-	_ consensus.Homed    = Kind{}
-	_ consensus.Verifier = Kind{}
+	_ consensus.Homed      = Kind{}
+	_ consensus.Verifier   = Kind{}
+	_ consensus.Maintainer = Kind{}
+	_ consensus.Restorer   = Kind{}
+	_ consensus.Copier     = Driver{}
 )
 
 // InitOptions describe the CometBFT home that Kind.Init makes in the home of a node.
@@ -66,16 +69,14 @@ type InitOptions struct {
 // Name returns "cometbft".
 func (Kind) Name() string { return Name }
 
-// ErrNoBackup is the error for a backup of a home with this kind. A backup has only the state, and
-// a node of a CometBFT chain also needs its CometBFT home.
-var ErrNoBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the " +
-	"node and copy the whole home instead, see docs/cometbft.md")
-
 // errNoSalvage is the error for a salvage of the log of a home with this kind. It is not needed,
 // because the chain still has the blocks that a damaged log has lost.
 var errNoSalvage = errors.New("the log of a home with consensus cometbft is not salvaged: its peers have the " +
 	"chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
 	"makes a new home with its keys, which fetches it; see Damage in docs/cometbft.md before you do")
+
+// errNoResets is the error for a genesis with resets.
+var errNoResets = errors.New(`genesis.json has "resets", which consensus ` + Name + " does not support yet")
 
 // Traits returns the kind's traits.
 func (Kind) Traits() consensus.Traits {
@@ -91,8 +92,8 @@ func (Kind) Traits() consensus.Traits {
 				{ID: childFeed, Note: "hands accepted transactions to CometBFT's mempool"},
 			},
 		},
-		StateSync: true, NoBackup: ErrNoBackup, NoSalvage: errNoSalvage,
-		Validators: governance.Updates, Class: comethome.Class,
+		StateSync: true, NoSalvage: errNoSalvage,
+		Validators: governance.Updates, Conduct: conduct, Class: comethome.Class,
 		Commands: []consensus.Command{{
 			Name: child.Command, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
 		}},
@@ -112,12 +113,16 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 // Open returns the driver of a home. It returns an error if the genesis of the home's CometBFT does
 // not carry the genesis of the home.
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
+	if h.Genesis.Resets != nil {
+		return nil, errNoResets
+	}
+
 	state, err := h.Genesis.AppState()
 	return Driver{
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
 		Intensity: h.Intensity, Retain: h.RetainBlocks, MemoryShare: h.MemoryShare, Version: h.Version,
 		Log: h.Log.Named("comet"),
-		Now: h.Now, health: newHealth(h.Now),
+		Now: h.Now, health: newHealth(h.Now), keep: new(blockKeep),
 	}, err
 }
 
@@ -189,6 +194,10 @@ func (Kind) Init(h consensus.Home, options any) error {
 		return err
 	}
 
+	if h.Genesis.Resets != nil {
+		return errNoResets
+	}
+
 	dir := comethome.Dir(h.Dir)
 	if o.Import != "" {
 		_, err := comethome.Import(dir, o.Import)
@@ -227,6 +236,17 @@ func (Kind) Verify(ctx context.Context, h consensus.Home, s chain.State) error {
 		return err
 	}
 	return child.Verify(home)
+}
+
+// Prune removes old blocks and states of the CometBFT home in a home (see comethome.Prune).
+func (Kind) Prune(ctx context.Context, h consensus.Home, o consensus.PruneOptions) (consensus.Pruned, error) {
+	return comethome.Prune(ctx, comethome.Dir(h.Dir), o)
+}
+
+// Compact compacts the databases of the CometBFT home in a home (see comethome.Compact).
+func (Kind) Compact(ctx context.Context, h consensus.Home, progress func(step string, done, total uint64)) (
+	[]consensus.Size, error) {
+	return comethome.Compact(ctx, comethome.Dir(h.Dir), progress)
 }
 
 // Reset returns an error, because it is not supported yet.

@@ -9,10 +9,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
-	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 

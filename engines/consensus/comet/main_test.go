@@ -61,6 +61,7 @@ type fakeCore struct {
 	moved   chan struct{} // closed at each commit
 	state   chain.State
 	decided *chain.Block
+	reset   *logv1.ChainReset
 	appends int // orders and commits that would have been logged
 	pool    [][]byte
 	applied map[chain.TxID]bool
@@ -91,6 +92,21 @@ func (c *fakeCore) Info(context.Context) (chain.Standing, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return chain.Standing{Committed: c.state, Leftover: c.decided}, c.enter("info")
+}
+
+func (c *fakeCore) Reset(_ context.Context, with chain.Renewal) (*logv1.ChainReset, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.reset != nil {
+		return c.reset, nil
+	}
+	rec, err := c.state.ChainReset(chain.Root{AppHash: fmt.Appendf(nil, "renewed %x", c.state.AppHash)}, with)
+	if err == nil {
+		c.reset = rec
+		c.appends++
+	}
+	return rec, err
 }
 
 func (c *fakeCore) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.State, error) {
@@ -207,11 +223,19 @@ func (c *fakeCore) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait 
 	}
 }
 
-func (*fakeCore) Check(raw []byte, _ chain.State, _ time.Time) error {
+func (c *fakeCore) Check(raw []byte, _ chain.State, now time.Time) error {
+	if c.Premature(raw, now) {
+		return errors.New("not yet")
+	}
 	if bytes.HasPrefix(raw, []byte("bad")) {
 		return errors.New("the pool refuses it")
 	}
 	return nil
+}
+
+// Premature defers what begins with "later" until the second 100.
+func (*fakeCore) Premature(raw []byte, at time.Time) bool {
+	return bytes.Contains(raw, []byte("later")) && !at.After(time.Unix(100, 0))
 }
 
 func (c *fakeCore) Get(ctx context.Context, key []byte, _ uint64) ([]byte, bool, uint64, error) {

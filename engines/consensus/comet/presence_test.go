@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
+	"github.com/coppice-go/coppice/engines/backend/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 

@@ -1,6 +1,8 @@
 package solo
 
 import (
+	"github.com/coppice-go/coppice/engines/backend/governance"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
@@ -9,6 +11,8 @@ const Name = "solo"
 
 // Kind is consensus with oneself, for a node without peers. It keeps no files in a home.
 type Kind struct{}
+
+var _ consensus.BackendKind = Kind{}
 
 // Name returns "solo".
 func (Kind) Name() string { return Name }
@@ -21,4 +25,13 @@ func (Kind) Traits() consensus.Traits {
 // Open returns the driver of a node with home h.
 func (Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	return Solo{MaxTxs: h.MaxTxs, EmptyEvery: h.EmptyEvery, Now: h.Now}, nil
+}
+
+// Backends returns the governance backend if the genesis allows resets. There are no validators
+// that it could change.
+func (Kind) Backends(_ string, g chain.Genesis) ([]chain.Backend, error) {
+	if g.Resets == nil {
+		return nil, nil
+	}
+	return []chain.Backend{governance.New(g.GovernanceKey, g.ChainID, nil).WithResets(g.Resets.Offset)}, nil
 }

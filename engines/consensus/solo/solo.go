@@ -4,6 +4,9 @@
 //
 // If the node dies, an order that was chosen but not logged is chosen again, and an order that was
 // logged but not committed is committed first.
+//
+// A reset of the chain is made as soon as the block that decides it is committed. Nobody else has
+// to agree, so no block comes after it in the old chain, and no certificate is needed.
 package solo
 
 import (
@@ -92,7 +95,7 @@ func (d *driver) run(ctx context.Context) error {
 	}
 
 	state := info.Committed
-	if state.Period == 0 { // called even if the chain has started, so that another genesis is refused
+	if info.Reset == nil { // called even if the chain has started, so that another genesis is refused
 		if state, err = d.core.Ordering.InitChain(ctx, d.core.Genesis); errors.Is(err, engines.ErrDown) {
 			return err
 		} else if err != nil {
@@ -108,6 +111,12 @@ func (d *driver) run(ctx context.Context) error {
 	}
 
 	for {
+		if state.InHold() {
+			if state, err = d.renew(ctx); err != nil {
+				return err
+			}
+		}
+
 		txs, err := d.gather(ctx, state)
 		if err != nil {
 			return err
@@ -122,8 +131,31 @@ func (d *driver) run(ctx context.Context) error {
 	}
 }
 
+// renew ends the chain whose reset is due, starts the next epoch, and returns its state. It may be
+// called again after a crash at any step of it.
+func (d *driver) renew(ctx context.Context) (state chain.State, err error) {
+	reset, err := d.core.Ordering.Reset(ctx, chain.Renewal{AppState: d.core.Genesis.GetAppState()})
+	if err != nil {
+		return state, fmt.Errorf("end of the chain: %w", err)
+	}
+
+	state, err = d.core.Ordering.InitChain(ctx, chain.StartedBy(reset, d.core.Genesis.GetAppState()))
+	if err != nil {
+		return state, fmt.Errorf("start of %s: %w", reset.NewChainId, err)
+	}
+	return state, nil
+}
+
+// renewed reports whether the next block is the first one after a reset. It comes at once and takes
+// no transactions: only then is the reset gone from the state.
+func renewed(state chain.State) bool { return state.Period > 0 && state.Height == 0 }
+
 // gather waits for transactions and returns them. It returns none when an empty block is due.
 func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error) {
+	if renewed(state) {
+		return nil, nil
+	}
+
 	take := ctx
 	if d.EmptyEvery > 0 {
 		var cancel context.CancelFunc
@@ -141,9 +173,12 @@ func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error
 
 // propose returns the block that comes after state. Its time is the clock's, but always later than
 // the time of the block before. If the clock was set back, block time advances by a millisecond per
-// block until the clock has caught up.
+// block until the clock has caught up. The first block after a reset has the time of the block that
+// decided it, as on a chain whose consensus begins with the time of its genesis.
 func propose(state chain.State, txs [][]byte, now time.Time) chain.Block {
-	if earliest := state.Time.Add(time.Millisecond); now.Before(earliest) {
+	if renewed(state) {
+		now = state.Time
+	} else if earliest := state.Time.Add(time.Millisecond); now.Before(earliest) {
 		now = earliest
 	}
 

@@ -25,23 +25,43 @@ type core struct {
 	leftover *chain.Block
 	offer    chan [][]byte
 	calls    []string
+	reset    *logv1.ChainReset
 	blocks   []chain.Block
 	fail     error // of the next Order
 }
 
 func (c *core) Info(context.Context) (chain.Standing, error) {
 	c.calls = append(c.calls, "info")
-	return chain.Standing{Committed: c.state, Leftover: c.leftover}, nil
+	return chain.Standing{Committed: c.state, Leftover: c.leftover, Reset: c.reset}, nil
 }
 
 func (c *core) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.State, error) {
 	c.calls = append(c.calls, "init")
+	if c.reset != nil {
+		if err := chain.Succeeds(c.reset, rec); err != nil {
+			return c.state, err
+		}
+		c.state = chain.State{ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight,
+			Time: time.Unix(0, rec.GenesisTimeNs), Params: rec.Params, Reset: c.state.Reset}
+		c.reset = nil
+		return c.state, nil
+	}
 	if c.state.Started() {
 		return c.state, nil
 	}
 	c.state = chain.State{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight,
 		Params: chain.DefaultParams()}
 	return c.state, nil
+}
+
+func (c *core) Reset(_ context.Context, with chain.Renewal) (*logv1.ChainReset, error) {
+	c.calls = append(c.calls, "reset")
+	if c.reset != nil {
+		return c.reset, nil
+	}
+	var err error
+	c.reset, err = c.state.ChainReset(chain.Root{}, with)
+	return c.reset, err
 }
 
 func (c *core) Order(_ context.Context, b chain.Block) (chain.Staged, error) {
@@ -146,6 +166,43 @@ func TestAnyOtherErrorIsTheDriversEnd(t *testing.T) {
 		synctest.Wait()
 		require.ErrorIs(t, stop(), broken)
 	})
+}
+
+// After the decision on a reset, whatever of it is durable already, the driver makes the reset, and
+// then the first block of the next epoch: at once, empty, and at the time of the decision.
+func TestAResetIsMadeAtOnce(t *testing.T) {
+	at := time.Unix(50, 0)
+	decided := chain.State{ChainID: "test", Height: 4, Time: at, Params: chain.DefaultParams(),
+		Reset: &chain.Reset{Height: 4, TimeNs: at.UnixNano(), Offset: 20}}
+	ended, err := decided.ChainReset(chain.Root{}, chain.Renewal{})
+	require.NoError(t, err)
+	begun := decided
+	begun.ChainID, begun.Period, begun.Height, begun.InitialHeight = "test-1", 1, 0, 24
+
+	for what, c := range map[string]struct {
+		core *core
+		want []string
+	}{
+		"decided": {&core{state: decided}, []string{"info", "init", "reset", "init", "order 24", "commit 24"}},
+		"ended":   {&core{state: decided, reset: ended}, []string{"info", "reset", "init", "order 24", "commit 24"}},
+		"begun":   {&core{state: begun}, []string{"info", "init", "order 24", "commit 24"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			stop := start(t, Solo{}, c.core)
+			<-time.After(time.Hour)
+			require.Equal(t, c.want, c.core.calls, what)
+			require.Len(t, c.core.blocks, 1, what)
+			require.Empty(t, c.core.blocks[0].Txs, what)
+			require.Equal(t, "test-1", c.core.blocks[0].ChainID, what)
+			require.True(t, at.Equal(c.core.blocks[0].Time), what)
+
+			c.core.offer <- [][]byte{{1}}
+			synctest.Wait()
+			require.Len(t, c.core.blocks, 2, what)
+			require.True(t, c.core.blocks[1].Time.After(at), what)
+			stop()
+		})
+	}
 }
 
 // A clock that is set back, or forward and back, never gives a block an earlier time than the

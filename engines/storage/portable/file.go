@@ -248,8 +248,8 @@ func (f *File) readTail(size int64, head [sha256.Size]byte) error {
 		return badFile("%w", err)
 	case uint64(at-f.at) != f.Bytes:
 		return badFile("it has %d bytes of chunks, want %d: something was cut out or put in", at-f.at, f.Bytes)
-	case f.Genesis.ChainID != f.ChainID:
-		return badFile("its genesis is of chain %q, its state of %q", f.Genesis.ChainID, f.ChainID)
+	case f.Genesis.ChainID != chain.NameOf(f.ChainID, f.Period):
+		return badFile("its genesis is of chain %q, its state of %q (epoch %d)", f.Genesis.ChainID, f.ChainID, f.Period)
 	}
 
 	return nil

@@ -269,7 +269,10 @@ type Params struct {
 	MaxTxSteps     uint64                 `protobuf:"varint,4,opt,name=max_tx_steps,json=maxTxSteps,proto3" json:"max_tx_steps,omitempty"`
 	MaxResultBytes uint64                 `protobuf:"varint,5,opt,name=max_result_bytes,json=maxResultBytes,proto3" json:"max_result_bytes,omitempty"`
 	MaxBlockBytes  uint64                 `protobuf:"varint,6,opt,name=max_block_bytes,json=maxBlockBytes,proto3" json:"max_block_bytes,omitempty"`
-	GovernanceKey  []byte                 `protobuf:"bytes,7,opt,name=governance_key,json=governanceKey,proto3" json:"governance_key,omitempty"` // ed25519, may be empty
+	GovernanceKey  []byte                 `protobuf:"bytes,7,opt,name=governance_key,json=governanceKey,proto3" json:"governance_key,omitempty"`     // ed25519, may be empty
+	Agents         []*Agent               `protobuf:"bytes,8,rep,name=agents,proto3" json:"agents,omitempty"`                                        // of the service of rounds, if the chain has one
+	AgentThreshold uint32                 `protobuf:"varint,9,opt,name=agent_threshold,json=agentThreshold,proto3" json:"agent_threshold,omitempty"` // how many of them must agree; 0: the smallest safe number
+	ResetOffset    uint64                 `protobuf:"varint,10,opt,name=reset_offset,json=resetOffset,proto3" json:"reset_offset,omitempty"`         // heights from the decision on a reset to the next epoch; 0: no resets
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -353,6 +356,88 @@ func (x *Params) GetGovernanceKey() []byte {
 	return nil
 }
 
+func (x *Params) GetAgents() []*Agent {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *Params) GetAgentThreshold() uint32 {
+	if x != nil {
+		return x.AgentThreshold
+	}
+	return 0
+}
+
+func (x *Params) GetResetOffset() uint64 {
+	if x != nil {
+		return x.ResetOffset
+	}
+	return 0
+}
+
+// Agent is one party of the chain's service of rounds.
+type Agent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`             // ed25519
+	Validator     []byte                 `protobuf:"bytes,3,opt,name=validator,proto3" json:"validator,omitempty"` // the address of its validator, may be empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Agent) Reset() {
+	*x = Agent{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Agent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Agent) ProtoMessage() {}
+
+func (x *Agent) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Agent.ProtoReflect.Descriptor instead.
+func (*Agent) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Agent) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Agent) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Agent) GetValidator() []byte {
+	if x != nil {
+		return x.Validator
+	}
+	return nil
+}
+
 type ValidatorUpdate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	KeyType       string                 `protobuf:"bytes,1,opt,name=key_type,json=keyType,proto3" json:"key_type,omitempty"`
@@ -364,7 +449,7 @@ type ValidatorUpdate struct {
 
 func (x *ValidatorUpdate) Reset() {
 	*x = ValidatorUpdate{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[3]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +461,7 @@ func (x *ValidatorUpdate) String() string {
 func (*ValidatorUpdate) ProtoMessage() {}
 
 func (x *ValidatorUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[3]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +474,7 @@ func (x *ValidatorUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidatorUpdate.ProtoReflect.Descriptor instead.
 func (*ValidatorUpdate) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ValidatorUpdate) GetKeyType() string {
@@ -424,7 +509,7 @@ type TxLaunched struct {
 
 func (x *TxLaunched) Reset() {
 	*x = TxLaunched{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[4]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +521,7 @@ func (x *TxLaunched) String() string {
 func (*TxLaunched) ProtoMessage() {}
 
 func (x *TxLaunched) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[4]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +534,7 @@ func (x *TxLaunched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxLaunched.ProtoReflect.Descriptor instead.
 func (*TxLaunched) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TxLaunched) GetTx() []byte {
@@ -477,7 +562,7 @@ type TxExpired struct {
 
 func (x *TxExpired) Reset() {
 	*x = TxExpired{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[5]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +574,7 @@ func (x *TxExpired) String() string {
 func (*TxExpired) ProtoMessage() {}
 
 func (x *TxExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[5]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +587,7 @@ func (x *TxExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxExpired.ProtoReflect.Descriptor instead.
 func (*TxExpired) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TxExpired) GetId() []byte {
@@ -536,7 +621,7 @@ type OrderDecided struct {
 
 func (x *OrderDecided) Reset() {
 	*x = OrderDecided{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[6]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +633,7 @@ func (x *OrderDecided) String() string {
 func (*OrderDecided) ProtoMessage() {}
 
 func (x *OrderDecided) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[6]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +646,7 @@ func (x *OrderDecided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderDecided.ProtoReflect.Descriptor instead.
 func (*OrderDecided) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OrderDecided) GetChainId() string {
@@ -634,7 +719,7 @@ type TxResult struct {
 
 func (x *TxResult) Reset() {
 	*x = TxResult{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[7]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +731,7 @@ func (x *TxResult) String() string {
 func (*TxResult) ProtoMessage() {}
 
 func (x *TxResult) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[7]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +744,7 @@ func (x *TxResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxResult.ProtoReflect.Descriptor instead.
 func (*TxResult) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TxResult) GetId() []byte {
@@ -717,7 +802,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[8]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +814,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[8]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +827,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Change) GetVersion() *Version {
@@ -785,13 +870,14 @@ type BlockCommitted struct {
 	Validators    []*ValidatorUpdate     `protobuf:"bytes,8,rep,name=validators,proto3" json:"validators,omitempty"`
 	AppHash       []byte                 `protobuf:"bytes,9,opt,name=app_hash,json=appHash,proto3" json:"app_hash,omitempty"`
 	DecidedIndex  uint64                 `protobuf:"varint,10,opt,name=decided_index,json=decidedIndex,proto3" json:"decided_index,omitempty"` // the log index of its OrderDecided
+	HookFailures  []*HookFailure         `protobuf:"bytes,11,rep,name=hook_failures,json=hookFailures,proto3" json:"hook_failures,omitempty"`  // not in the app hash
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BlockCommitted) Reset() {
 	*x = BlockCommitted{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +889,7 @@ func (x *BlockCommitted) String() string {
 func (*BlockCommitted) ProtoMessage() {}
 
 func (x *BlockCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +902,7 @@ func (x *BlockCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockCommitted.ProtoReflect.Descriptor instead.
 func (*BlockCommitted) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BlockCommitted) GetChainId() string {
@@ -889,26 +975,101 @@ func (x *BlockCommitted) GetDecidedIndex() uint64 {
 	return 0
 }
 
-// ChainReset closes a period and names the one that follows.
+func (x *BlockCommitted) GetHookFailures() []*HookFailure {
+	if x != nil {
+		return x.HookFailures
+	}
+	return nil
+}
+
+// HookFailure says that the hook of a backend failed at the end of a block: its writes were dropped.
+type HookFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backend       string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	Code          Code                   `protobuf:"varint,2,opt,name=code,proto3,enum=coppice.log.v1.Code" json:"code,omitempty"` // FAILED, PANICKED or LIMIT
+	Log           string                 `protobuf:"bytes,3,opt,name=log,proto3" json:"log,omitempty"`                             // for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookFailure) Reset() {
+	*x = HookFailure{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookFailure) ProtoMessage() {}
+
+func (x *HookFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookFailure.ProtoReflect.Descriptor instead.
+func (*HookFailure) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HookFailure) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *HookFailure) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_OK
+}
+
+func (x *HookFailure) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+// ChainReset closes a period, which is an epoch, and names the one that follows. All of it derives
+// from the block that decided the reset and from the state after it.
 type ChainReset struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OldChainId    string                 `protobuf:"bytes,1,opt,name=old_chain_id,json=oldChainId,proto3" json:"old_chain_id,omitempty"`
 	OldPeriod     uint64                 `protobuf:"varint,2,opt,name=old_period,json=oldPeriod,proto3" json:"old_period,omitempty"`
-	LastHeight    uint64                 `protobuf:"varint,3,opt,name=last_height,json=lastHeight,proto3" json:"last_height,omitempty"`
+	LastHeight    uint64                 `protobuf:"varint,3,opt,name=last_height,json=lastHeight,proto3" json:"last_height,omitempty"` // committed in the old period
 	LastAppHash   []byte                 `protobuf:"bytes,4,opt,name=last_app_hash,json=lastAppHash,proto3" json:"last_app_hash,omitempty"`
 	NewChainId    string                 `protobuf:"bytes,5,opt,name=new_chain_id,json=newChainId,proto3" json:"new_chain_id,omitempty"`
 	NewPeriod     uint64                 `protobuf:"varint,6,opt,name=new_period,json=newPeriod,proto3" json:"new_period,omitempty"`
 	InitialHeight uint64                 `protobuf:"varint,7,opt,name=initial_height,json=initialHeight,proto3" json:"initial_height,omitempty"`
 	AppHash       []byte                 `protobuf:"bytes,8,opt,name=app_hash,json=appHash,proto3" json:"app_hash,omitempty"`
 	GenesisTimeNs int64                  `protobuf:"varint,9,opt,name=genesis_time_ns,json=genesisTimeNs,proto3" json:"genesis_time_ns,omitempty"`
-	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`                               // for people
+	ResetHeight   uint64                 `protobuf:"varint,11,opt,name=reset_height,json=resetHeight,proto3" json:"reset_height,omitempty"` // of the block that decided the reset
+	StateRoot     []byte                 `protobuf:"bytes,12,opt,name=state_root,json=stateRoot,proto3" json:"state_root,omitempty"`        // of the keys and ids, whatever the period
+	Params        *Params                `protobuf:"bytes,13,opt,name=params,proto3" json:"params,omitempty"`
+	Validators    []*ValidatorUpdate     `protobuf:"bytes,14,rep,name=validators,proto3" json:"validators,omitempty"`
+	AppStateHash  []byte                 `protobuf:"bytes,15,opt,name=app_state_hash,json=appStateHash,proto3" json:"app_state_hash,omitempty"` // SHA-256; empty if there is no app_state
+	Certificate   []byte                 `protobuf:"bytes,16,opt,name=certificate,proto3" json:"certificate,omitempty"`                         // the consensus's proof that the old period has ended, if it needs one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ChainReset) Reset() {
 	*x = ChainReset{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1081,7 @@ func (x *ChainReset) String() string {
 func (*ChainReset) ProtoMessage() {}
 
 func (x *ChainReset) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1094,7 @@ func (x *ChainReset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainReset.ProtoReflect.Descriptor instead.
 func (*ChainReset) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ChainReset) GetOldChainId() string {
@@ -1006,6 +1167,48 @@ func (x *ChainReset) GetReason() string {
 	return ""
 }
 
+func (x *ChainReset) GetResetHeight() uint64 {
+	if x != nil {
+		return x.ResetHeight
+	}
+	return 0
+}
+
+func (x *ChainReset) GetStateRoot() []byte {
+	if x != nil {
+		return x.StateRoot
+	}
+	return nil
+}
+
+func (x *ChainReset) GetParams() *Params {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+func (x *ChainReset) GetValidators() []*ValidatorUpdate {
+	if x != nil {
+		return x.Validators
+	}
+	return nil
+}
+
+func (x *ChainReset) GetAppStateHash() []byte {
+	if x != nil {
+		return x.AppStateHash
+	}
+	return nil
+}
+
+func (x *ChainReset) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 // SnapshotInstalled records that a snapshot replaced the state at this point of the log.
 type SnapshotInstalled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1021,7 +1224,7 @@ type SnapshotInstalled struct {
 
 func (x *SnapshotInstalled) Reset() {
 	*x = SnapshotInstalled{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1236,7 @@ func (x *SnapshotInstalled) String() string {
 func (*SnapshotInstalled) ProtoMessage() {}
 
 func (x *SnapshotInstalled) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1249,7 @@ func (x *SnapshotInstalled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotInstalled.ProtoReflect.Descriptor instead.
 func (*SnapshotInstalled) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SnapshotInstalled) GetChainId() string {
@@ -1107,7 +1310,7 @@ type Base struct {
 
 func (x *Base) Reset() {
 	*x = Base{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1322,7 @@ func (x *Base) String() string {
 func (*Base) ProtoMessage() {}
 
 func (x *Base) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1335,7 @@ func (x *Base) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Base.ProtoReflect.Descriptor instead.
 func (*Base) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Base) GetChainId() string {
@@ -1205,7 +1408,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"validators\x12\x1b\n" +
 	"\tapp_state\x18\b \x01(\fR\bappState\x12\x1d\n" +
 	"\n" +
-	"init_chain\x18\t \x01(\fR\tinitChain\"\x80\x02\n" +
+	"init_chain\x18\t \x01(\fR\tinitChain\"\xfb\x02\n" +
 	"\x06Params\x12\x1b\n" +
 	"\twindow_ns\x18\x01 \x01(\x03R\bwindowNs\x12 \n" +
 	"\fmax_tx_bytes\x18\x02 \x01(\x04R\n" +
@@ -1216,7 +1419,15 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"maxTxSteps\x12(\n" +
 	"\x10max_result_bytes\x18\x05 \x01(\x04R\x0emaxResultBytes\x12&\n" +
 	"\x0fmax_block_bytes\x18\x06 \x01(\x04R\rmaxBlockBytes\x12%\n" +
-	"\x0egovernance_key\x18\a \x01(\fR\rgovernanceKey\"[\n" +
+	"\x0egovernance_key\x18\a \x01(\fR\rgovernanceKey\x12-\n" +
+	"\x06agents\x18\b \x03(\v2\x15.coppice.log.v1.AgentR\x06agents\x12'\n" +
+	"\x0fagent_threshold\x18\t \x01(\rR\x0eagentThreshold\x12!\n" +
+	"\freset_offset\x18\n" +
+	" \x01(\x04R\vresetOffset\"K\n" +
+	"\x05Agent\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1c\n" +
+	"\tvalidator\x18\x03 \x01(\fR\tvalidator\"[\n" +
 	"\x0fValidatorUpdate\x12\x19\n" +
 	"\bkey_type\x18\x01 \x01(\tR\akeyType\x12\x17\n" +
 	"\apub_key\x18\x02 \x01(\fR\x06pubKey\x12\x14\n" +
@@ -1250,7 +1461,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\v2\x17.coppice.log.v1.VersionR\aversion\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12\x16\n" +
-	"\x06delete\x18\x04 \x01(\bR\x06delete\"\xfa\x02\n" +
+	"\x06delete\x18\x04 \x01(\bR\x06delete\"\xbc\x03\n" +
 	"\x0eBlockCommitted\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1265,7 +1476,12 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"validators\x12\x19\n" +
 	"\bapp_hash\x18\t \x01(\fR\aappHash\x12#\n" +
 	"\rdecided_index\x18\n" +
-	" \x01(\x04R\fdecidedIndex\"\xd5\x02\n" +
+	" \x01(\x04R\fdecidedIndex\x12@\n" +
+	"\rhook_failures\x18\v \x03(\v2\x1b.coppice.log.v1.HookFailureR\fhookFailures\"c\n" +
+	"\vHookFailure\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12(\n" +
+	"\x04code\x18\x02 \x01(\x0e2\x14.coppice.log.v1.CodeR\x04code\x12\x10\n" +
+	"\x03log\x18\x03 \x01(\tR\x03log\"\xd0\x04\n" +
 	"\n" +
 	"ChainReset\x12 \n" +
 	"\fold_chain_id\x18\x01 \x01(\tR\n" +
@@ -1283,7 +1499,16 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\bapp_hash\x18\b \x01(\fR\aappHash\x12&\n" +
 	"\x0fgenesis_time_ns\x18\t \x01(\x03R\rgenesisTimeNs\x12\x16\n" +
 	"\x06reason\x18\n" +
-	" \x01(\tR\x06reason\"\xb6\x01\n" +
+	" \x01(\tR\x06reason\x12!\n" +
+	"\freset_height\x18\v \x01(\x04R\vresetHeight\x12\x1d\n" +
+	"\n" +
+	"state_root\x18\f \x01(\fR\tstateRoot\x12.\n" +
+	"\x06params\x18\r \x01(\v2\x16.coppice.log.v1.ParamsR\x06params\x12?\n" +
+	"\n" +
+	"validators\x18\x0e \x03(\v2\x1f.coppice.log.v1.ValidatorUpdateR\n" +
+	"validators\x12$\n" +
+	"\x0eapp_state_hash\x18\x0f \x01(\fR\fappStateHash\x12 \n" +
+	"\vcertificate\x18\x10 \x01(\fR\vcertificate\"\xb6\x01\n" +
 	"\x11SnapshotInstalled\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1323,38 +1548,45 @@ func file_coppice_log_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_log_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_coppice_log_v1_log_proto_goTypes = []any{
 	(Code)(0),                 // 0: coppice.log.v1.Code
 	(*Version)(nil),           // 1: coppice.log.v1.Version
 	(*ChainStarted)(nil),      // 2: coppice.log.v1.ChainStarted
 	(*Params)(nil),            // 3: coppice.log.v1.Params
-	(*ValidatorUpdate)(nil),   // 4: coppice.log.v1.ValidatorUpdate
-	(*TxLaunched)(nil),        // 5: coppice.log.v1.TxLaunched
-	(*TxExpired)(nil),         // 6: coppice.log.v1.TxExpired
-	(*OrderDecided)(nil),      // 7: coppice.log.v1.OrderDecided
-	(*TxResult)(nil),          // 8: coppice.log.v1.TxResult
-	(*Change)(nil),            // 9: coppice.log.v1.Change
-	(*BlockCommitted)(nil),    // 10: coppice.log.v1.BlockCommitted
-	(*ChainReset)(nil),        // 11: coppice.log.v1.ChainReset
-	(*SnapshotInstalled)(nil), // 12: coppice.log.v1.SnapshotInstalled
-	(*Base)(nil),              // 13: coppice.log.v1.Base
+	(*Agent)(nil),             // 4: coppice.log.v1.Agent
+	(*ValidatorUpdate)(nil),   // 5: coppice.log.v1.ValidatorUpdate
+	(*TxLaunched)(nil),        // 6: coppice.log.v1.TxLaunched
+	(*TxExpired)(nil),         // 7: coppice.log.v1.TxExpired
+	(*OrderDecided)(nil),      // 8: coppice.log.v1.OrderDecided
+	(*TxResult)(nil),          // 9: coppice.log.v1.TxResult
+	(*Change)(nil),            // 10: coppice.log.v1.Change
+	(*BlockCommitted)(nil),    // 11: coppice.log.v1.BlockCommitted
+	(*HookFailure)(nil),       // 12: coppice.log.v1.HookFailure
+	(*ChainReset)(nil),        // 13: coppice.log.v1.ChainReset
+	(*SnapshotInstalled)(nil), // 14: coppice.log.v1.SnapshotInstalled
+	(*Base)(nil),              // 15: coppice.log.v1.Base
 }
 var file_coppice_log_v1_log_proto_depIdxs = []int32{
-	3, // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
-	4, // 1: coppice.log.v1.ChainStarted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	1, // 2: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
-	0, // 3: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
-	1, // 4: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
-	8, // 5: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
-	9, // 6: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
-	4, // 7: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	3, // 8: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	3,  // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
+	5,  // 1: coppice.log.v1.ChainStarted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	4,  // 2: coppice.log.v1.Params.agents:type_name -> coppice.log.v1.Agent
+	1,  // 3: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
+	0,  // 4: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
+	1,  // 5: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
+	9,  // 6: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
+	10, // 7: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
+	5,  // 8: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	12, // 9: coppice.log.v1.BlockCommitted.hook_failures:type_name -> coppice.log.v1.HookFailure
+	0,  // 10: coppice.log.v1.HookFailure.code:type_name -> coppice.log.v1.Code
+	3,  // 11: coppice.log.v1.ChainReset.params:type_name -> coppice.log.v1.Params
+	5,  // 12: coppice.log.v1.ChainReset.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	3,  // 13: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_coppice_log_v1_log_proto_init() }
@@ -1368,7 +1600,7 @@ func file_coppice_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_log_v1_log_proto_rawDesc), len(file_coppice_log_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

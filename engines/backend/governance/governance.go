@@ -1,5 +1,6 @@
-// Package governance is the backend that changes the validator set of a CometBFT chain, by a
-// transaction that is signed with the governance key of the genesis.
+// Package governance is the backend that changes the validator set of a CometBFT chain, and that
+// decides on resets of a chain, by a transaction that is signed with the governance key of the
+// genesis.
 //
 // A body is an ed25519 signature of 64 bytes followed by a Change as JSON. The signature covers the
 // Change and a domain. The replicated state holds the set and the number of the last change, under
@@ -86,12 +87,13 @@ type Backend struct {
 	key     ed25519.PublicKey
 	chainID string
 	genesis []Validator
+	offset  uint64 // of resets; 0: there are none
 }
 
 // New returns the backend of a chain that began with the validators in genesis. If key is empty,
 // the backend refuses every change.
 func New(key []byte, chainID string, genesis []Validator) *Backend {
-	return &Backend{key, chainID, genesis}
+	return &Backend{key: key, chainID: chainID, genesis: genesis}
 }
 
 var _ chain.Backend = (*Backend)(nil)
@@ -101,31 +103,39 @@ func (*Backend) Name() string { return Name }
 
 // Check implements chain.Backend. It verifies the signature of the body.
 func (b *Backend) Check(body []byte) error {
-	_, err := b.open(body)
+	_, _, err := b.open(body)
 	return err
 }
 
-// open verifies the signature of a body, and returns the change in it.
-func (b *Backend) open(body []byte) (Change, error) {
+// open verifies the signature of a body, and returns the change in it, or else the reset.
+func (b *Backend) open(body []byte) (change Change, reset *ResetChange, err error) {
 	if len(b.key) != ed25519.PublicKeySize {
-		return Change{}, fmt.Errorf("%w: the genesis has no governance key", ErrSignature)
+		return change, nil, fmt.Errorf("%w: the genesis has no governance key", ErrSignature)
 	}
 
 	if len(body) < ed25519.SignatureSize {
-		return Change{}, fmt.Errorf("%w: %d bytes, want a signature of %d and a change", ErrSignature, len(body),
+		return change, nil, fmt.Errorf("%w: %d bytes, want a signature of %d and a change", ErrSignature, len(body),
 			ed25519.SignatureSize)
 	}
 
 	signature, text := body[:ed25519.SignatureSize], body[ed25519.SignatureSize:]
-	if !ed25519.Verify(b.key, append([]byte(domain), text...), signature) {
-		return Change{}, ErrSignature
-	}
-	c, err := decodeChange(text)
-	if err == nil && c.ChainID != b.chainID {
-		err = fmt.Errorf("a change of chain %q, this is %q", c.ChainID, b.chainID)
+	signed := func(domain string) bool {
+		return ed25519.Verify(b.key, append([]byte(domain), text...), signature)
 	}
 
-	return c, err
+	switch {
+	case signed(domain):
+		if change, err = decodeChange(text); err == nil && change.ChainID != b.chainID {
+			err = fmt.Errorf("a change of chain %q, this is %q", change.ChainID, b.chainID)
+		}
+		return change, nil, err
+
+	case signed(resetDomain):
+		c, err := b.openReset(text)
+		return change, &c, err
+	}
+
+	return change, nil, ErrSignature
 }
 
 func decodeChange(text []byte) (c Change, err error) {
@@ -158,12 +168,17 @@ func decodeChange(text []byte) (c Change, err error) {
 // maxPower bounds the sum of all powers, as CometBFT does.
 const maxPower = math.MaxInt64 / 8
 
-// Execute implements chain.Backend. The result is the new set.
+// Execute implements chain.Backend. The result is the new set, or the reset that was decided.
 func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
-	c, err := b.open(body)
+	c, reset, err := b.open(body)
 	if err != nil {
 		return nil, err
 	}
+	sequence := c.Sequence
+	if reset != nil {
+		sequence = reset.Sequence
+	}
+
 	at, err := v.Version()
 	if err != nil {
 		return nil, err
@@ -182,10 +197,12 @@ func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	}
 
 	switch {
-	case c.Sequence != set.Sequence+1:
-		return nil, fmt.Errorf("%w: number %d, want %d", ErrSequence, c.Sequence, set.Sequence+1)
+	case sequence != set.Sequence+1:
+		return nil, fmt.Errorf("%w: number %d, want %d", ErrSequence, sequence, set.Sequence+1)
 	case set.Period == at.Period && set.Height == at.Height:
 		return nil, ErrTwice
+	case reset != nil:
+		return b.reset(v, *reset, at, set)
 	}
 
 	next, err := Apply(set.Validators, c.Updates)

@@ -1,0 +1,137 @@
+package command
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/backend/governance"
+	"github.com/coppice-go/coppice/engines/chain"
+)
+
+// resetJSON is what "reset agree --json" prints.
+type resetJSON struct {
+	ID            string `json:"id"` // of the transaction
+	Change        uint64 `json:"change"`
+	Outcome       string `json:"outcome"`          // accepted, result, failed
+	Height        uint64 `json:"height,omitempty"` // of the block that decided the reset
+	ChainID       string `json:"chain_id,omitempty"`
+	Epoch         uint64 `json:"epoch,omitempty"`
+	InitialHeight uint64 `json:"initial_height,omitempty"`
+	Reason        string `json:"reason,omitempty"`
+}
+
+// resetAgree is the command that has the chain decide on a reset.
+func (a *app) resetAgree() *cobra.Command {
+	var file string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "agree",
+		Short: "Reset the chain at one height on all nodes",
+		Long: `Agree resets the chain by a transaction that is signed with the governance key. The block that
+commits it is the last one that changes the state of this epoch. All nodes then end the chain and
+begin the next epoch with the state after that block. Nothing that was acknowledged is lost:
+transactions that are not committed yet go to the new chain.
+
+After the decision the reset happens. It cannot be taken back.`,
+		Example: "  coppice reset agree --key governance.key",
+		Args:    words(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			key, err := readGovernanceKey(file)
+			if err != nil {
+				return usageError(cmd, "--key: %w", err)
+			}
+
+			ctx, cancel, c, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			defer c.CloseIdle()
+
+			return a.agreeReset(ctx, cmd, c, key, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&file, "key", "", "file of the governance key")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+
+	return cmd
+}
+
+// agreeReset signs the reset with the next sequence number, submits it, and waits for its result.
+func (a *app) agreeReset(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey,
+	asJSON bool) error {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return a.nodeError(ctx, err)
+	}
+	raw, found, err := c.Get(ctx, []byte(governance.StateKey))
+	if err != nil {
+		return a.nodeError(ctx, err)
+	}
+
+	change := governance.ResetChange{ChainID: chain.NameOf(s.ChainId, s.Period), Sequence: 1}
+
+	if found {
+		set, err := governance.DecodeSet(raw)
+		if err != nil {
+			return err
+		}
+		change.Sequence = set.Sequence + 1
+	}
+
+	body, err := governance.SignReset(key, change)
+	if err != nil {
+		return err
+	}
+	tx, err := c.NewTx(governance.Name, body, 5*time.Minute).Encode()
+	if err != nil {
+		return err
+	}
+
+	outs, err := c.SubmitMany(ctx, [][]byte{tx}, true)
+	o := outs[0]
+	j := resetJSON{ID: o.ID.String(), Change: change.Sequence, Outcome: "accepted"}
+
+	switch {
+	case o.Err != nil:
+		return fmt.Errorf("the reset, transaction %s: %w", o.ID, a.nodeError(ctx, o.Err))
+
+	case o.Result == nil:
+		err = notYet(o.ID, a.nodeError(ctx, err))
+
+	case o.Result.Code != 0:
+		j.Outcome, err = "failed", fmt.Errorf("the reset failed: %s", o.Result.Log)
+		if strings.Contains(o.Result.Log, governance.ErrSequence.Error()) {
+			err = fmt.Errorf("%w: another change was made at the same time; run it again", err)
+		}
+
+	default:
+		var r *chain.Reset
+		if r, err = chain.DecodeReset(o.Result.Data); err == nil {
+			j.Outcome, j.Height, j.Epoch, j.InitialHeight = "result", r.Height, r.Epoch+1, r.InitialHeight()
+			j.ChainID = chain.EpochID(change.ChainID, j.Epoch)
+		}
+	}
+
+	if asJSON {
+		if err != nil {
+			j.Reason = err.Error()
+		}
+		return errors.Join(printJSON(cmd.OutOrStdout(), j), err)
+	}
+	if err != nil {
+		return err
+	}
+
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "reset of %s was decided at height %d: %s begins at height %d\n",
+		change.ChainID, j.Height, j.ChainID, j.InitialHeight)
+
+	return err
+}
