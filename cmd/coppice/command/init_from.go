@@ -27,9 +27,6 @@ func isFile(name string) bool {
 
 // initFrom makes a home without peers that begins with the snapshot in a file.
 func (a *app) initFrom(cmd *cobra.Command, from []string, o home.InitOptions, asJSON bool) error {
-	if cmd.Flags().Changed("governance-key") {
-		return usageError(cmd, "--governance-key is for a new chain; the genesis of --from has its own")
-	}
 	if len(from) != 1 || !isFile(from[0]) {
 		return usageError(cmd, "--from %s is for --consensus cometbft; without peers, want one file of 'coppice "+
 			"snapshot export'", strings.Join(from, ","))
