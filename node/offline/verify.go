@@ -303,7 +303,15 @@ func (r *verification) replay(ctx context.Context) error {
 		return err
 	}
 
-	return checkConsensus(ctx, r.home, r.replayed.State())
+	return checkConsensus(ctx, r.home, r.leadsTo())
+}
+
+// leadsTo returns the state of the chain at the end of the log.
+func (r *verification) leadsTo() chain.State {
+	if r.reset != nil {
+		return chain.AfterReset(r.reset)
+	}
+	return r.replayed.State()
 }
 
 // record replays the next record of the log.
@@ -438,10 +446,13 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 		}
 	}
 
-	failures, err := worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed},
-		Conduct: r.traits.Conduct}.EndBlock(ctx, b)
-	if err != nil {
-		return chain.Staged{}, err
+	var failures []*logv1.HookFailure
+	if !r.replayed.State().InHold() { // a held block changes nothing
+		failures, err = worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed},
+			Conduct: r.traits.Conduct}.EndBlock(ctx, b)
+		if err != nil {
+			return chain.Staged{}, err
+		}
 	}
 
 	staged, err := r.replayed.Seal()
