@@ -49,6 +49,7 @@ type Backend[S any] struct {
 var (
 	_ chain.BlockBackend = (*Backend[int])(nil)
 	_ chain.Deferred     = (*Backend[int])(nil)
+	_ chain.Bounded      = (*Backend[int])(nil)
 )
 
 // Bind returns the backend of a service on the chain of a genesis.
@@ -105,6 +106,14 @@ func (*Backend[S]) Name() string { return rounds.Backend }
 func (*Backend[S]) NotBefore(body []byte) (t time.Time, ok bool) {
 	tick, ok := rounds.DecodeTick(body)
 	return tick.After, ok
+}
+
+// maxWaiting is the number of payloads of one agent that may wait in a pool.
+const maxWaiting = 16
+
+// Sender implements chain.Bounded: an agent. Ticks have no sender.
+func (*Backend[S]) Sender(body []byte) (sender string, most int) {
+	return string(rounds.AgentOf(body)), maxWaiting
 }
 
 // Check implements chain.Backend. It refuses what no state can make right: a malformed body, an
