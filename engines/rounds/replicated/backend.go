@@ -50,6 +50,7 @@ var (
 	_ chain.BlockBackend = (*Backend[int])(nil)
 	_ chain.Deferred     = (*Backend[int])(nil)
 	_ chain.Bounded      = (*Backend[int])(nil)
+	_ chain.Versioned    = (*Backend[int])(nil)
 )
 
 // Bind returns the backend of a service on the chain of a genesis.
@@ -101,6 +102,9 @@ func Bind[S any](service *rounds.Service[S], g chain.Genesis) (*Backend[S], erro
 
 // Name implements chain.Backend.
 func (*Backend[S]) Name() string { return rounds.Backend }
+
+// Versions implements chain.Versioned: they are the service's.
+func (b *Backend[S]) Versions() (oldest, newest uint32) { return b.machine.Service.Versions() }
 
 // NotBefore implements chain.Deferred: a tick waits for its deadline.
 func (*Backend[S]) NotBefore(body []byte) (t time.Time, ok bool) {

@@ -399,9 +399,14 @@ func TestForGenesisNamesWhatIsWrong(t *testing.T) {
 	require.NoError(t, chain.BindBackends(p.genesis, backends))
 	require.Len(t, chain.BlockBackends(backends), 1)
 
+	versioned, err := replicated.New(service().WithVersions(2, 3).Beside()).ForGenesis(p.genesis)
+	require.NoError(t, err)
+	oldest, newest := chain.BackendVersions(versioned)
+	require.Equal(t, [2]uint32{2, 3}, [2]uint32{oldest, newest})
+
 	never := p.genesis
 	never.Resets = nil
-	_, err := unbound.ForGenesis(never)
+	_, err = unbound.ForGenesis(never)
 	require.ErrorContains(t, err, "resets the chain each 3 periods")
 
 	bare := p.genesis
