@@ -222,11 +222,26 @@ func sameValidators(a, b []*logv1.ValidatorUpdate) bool {
 	return len(has) == 0
 }
 
-// hashAppState returns the hash of an app_state, or nil if there is none.
+// hashAppState returns the hash of an app_state, or nil if there is none. The layout of the JSON
+// does not count: a consensus may write it in its own.
 func hashAppState(b []byte) []byte {
 	if len(b) == 0 {
 		return nil
 	}
+
+	var text bytes.Buffer
+	if json.Compact(&text, b) == nil {
+		b = text.Bytes()
+	}
 	h := sha256.Sum256(b)
+
 	return h[:]
+}
+
+// AfterReset returns the state of the epoch that a reset names before it is started.
+func AfterReset(reset *logv1.ChainReset) State {
+	return State{
+		ChainID: reset.NewChainId, Period: reset.NewPeriod, InitialHeight: reset.InitialHeight,
+		Time: time.Unix(0, reset.GenesisTimeNs), AppHash: reset.AppHash, Params: reset.Params,
+	}
 }

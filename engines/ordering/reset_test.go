@@ -136,16 +136,16 @@ func mustJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-// A block in hold changes nothing, so no hook runs in it.
-func TestNoHookRunsInHold(t *testing.T) {
+// A held block changes nothing, so no hook runs in it. The hooks run again in the next epoch.
+func TestNoHookRunsInTheHold(t *testing.T) {
 	r := start(t)
 	var ran []uint64
 	r.store.hooks = func(b chain.Block) ([]*logv1.HookFailure, error) {
 		ran = append(ran, b.Height)
 		return nil, nil
 	}
-
 	r.decide()
+
 	_, err := r.Order(t.Context(), block(2))
 	require.NoError(t, err)
 	_, err = r.Commit(t.Context(), 2)

@@ -303,7 +303,15 @@ func (r *verification) replay(ctx context.Context) error {
 		return err
 	}
 
-	return checkConsensus(ctx, r.home, r.replayed.State())
+	return checkConsensus(ctx, r.home, r.leadsTo())
+}
+
+// leadsTo returns the state of the chain at the end of the log.
+func (r *verification) leadsTo() chain.State {
+	if r.reset != nil {
+		return chain.AfterReset(r.reset)
+	}
+	return r.replayed.State()
 }
 
 // record replays the next record of the log.
@@ -439,7 +447,7 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 	}
 
 	var failures []*logv1.HookFailure
-	if !r.replayed.State().InHold() {
+	if !r.replayed.State().InHold() { // a held block changes nothing
 		failures, err = worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed},
 			Conduct: r.traits.Conduct}.EndBlock(ctx, b)
 		if err != nil {

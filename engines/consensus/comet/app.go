@@ -48,6 +48,10 @@ type app struct {
 	judged    atomic.Int64 // the height of the proposal that the running process asked about last
 	validator []byte       // address of the home's key; nil if a remote signer has it
 
+	ended atomic.Pointer[logv1.ChainReset] // the chain has ended, and its next epoch has not begun; nil: it has not
+	held  atomic.Int64                     // when the held block was committed, in Unix nanoseconds; 0: not known
+	holds chan struct{}                    // gets a value when the chain enters a hold
+
 	agreeing atomic.Bool // the running process has asked for a proposal, or for a judgement of one
 }
 
@@ -91,13 +95,23 @@ func (a *app) standing(ctx context.Context) (chain.State, error) {
 		return err
 	})
 	if err == nil {
+		a.ended.Store(s.Reset)
 		a.note(s.Committed)
 	}
 	return s.Committed, err
 }
 
 func (a *app) note(s chain.State) {
-	a.chain.Store(&s)
+	if was := a.chain.Swap(&s); s.InHold() {
+		if was != nil && was.Height == s.Reset.Height && s.Height > was.Height {
+			a.held.Store(time.Now().UnixNano())
+		}
+		select {
+		case a.holds <- struct{}{}:
+		default:
+		}
+	}
+
 	a.height.Store(s.Height)
 	a.health.committed(s.Height)
 }
@@ -111,7 +125,8 @@ func (a *app) known(ctx context.Context) (chain.State, error) {
 	return a.standing(ctx)
 }
 
-// info returns the last committed height and its app hash. It has no side effects, because CometBFT
+// info returns the last committed height and its app hash. If the chain has ended, it answers as at
+// the beginning of the next epoch. It has no side effects, because CometBFT
 // sends the same request for the RPC's abci_info. A block that was executed but not committed does
 // not count; otherwise CometBFT would never send its Commit.
 func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
@@ -121,7 +136,7 @@ func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
 	}
 
 	resp := &abci.ResponseInfo{Data: "coppice", Version: a.version, AppVersion: appVersion}
-	if s.Height > 0 {
+	if s.Height > 0 && a.ended.Load() == nil {
 		resp.LastBlockHeight, resp.LastBlockAppHash = int64(s.Height), s.AppHash
 	}
 
@@ -137,7 +152,11 @@ const appVersion = 0
 func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
 	defer a.working()()
 
-	rec, err := a.genesis(req)
+	known, err := a.standing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := a.genesis(req, known)
 	if err != nil {
 		return nil, err
 	}
@@ -151,18 +170,27 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 		return nil, fmt.Errorf("start of chain %s: %w", rec.ChainId, err)
 	}
 
+	a.ended.Store(nil)
 	a.note(s)
 
 	return &abci.ResponseInitChain{AppHash: s.AppHash}, nil
 }
 
-// genesis returns the record that starts the chain, made from the request. The limits in it are
-// those of the home. It returns an error if the request does not agree with them.
-func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
+// genesis returns the record that starts the chain, or its next epoch, made from the request. The
+// limits in it are those of the home. It returns an error if the request does not agree with them.
+func (a *app) genesis(req *abci.RequestInitChain, s chain.State) (*logv1.ChainStarted, error) {
 	g := a.core.Genesis
-	if req.ChainId != g.ChainId {
+	want, epoch, hash := g.ChainId, g.Period, []byte(nil)
+
+	switch reset := a.ended.Load(); {
+	case reset != nil:
+		want, epoch, hash = reset.NewChainId, reset.NewPeriod, reset.AppHash
+	case s.Period > 0: // repeated, before the first block
+		want, epoch, hash = s.ChainID, s.Period, s.AppHash
+	}
+	if req.ChainId != want {
 		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", comethome.ErrGenesis,
-			req.ChainId, g.ChainId)
+			req.ChainId, want)
 	}
 
 	if err := sameState(req.AppStateBytes, g.AppState); err != nil {
@@ -174,7 +202,7 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	}
 
 	rec := &logv1.ChainStarted{
-		ChainId: req.ChainId, Period: g.Period, InitialHeight: uint64(max(req.InitialHeight, 1)),
+		ChainId: req.ChainId, Period: epoch, AppHash: hash, InitialHeight: uint64(max(req.InitialHeight, 1)),
 		GenesisTimeNs: req.Time.UnixNano(),
 		Params:        proto.CloneOf(g.Params), AppState: req.AppStateBytes, InitChain: raw,
 	}

@@ -172,7 +172,9 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 		return nil, err
 	}
 
-	if own := t.core.Genesis.GetChainId(); g.ChainID != own {
+	// Which epoch it must be of is known once the core has been asked, at the start of the process.
+	own := t.core.Genesis.GetChainId()
+	if epoch, ok := chain.EpochOf(g.ChainID, own); !ok || epoch > 0 && t.core.Genesis.GetParams().GetResetOffset() == 0 {
 		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", comethome.ErrGenesis,
 			comethome.GenesisPath(home),
 			g.ChainID, own)
@@ -202,7 +204,7 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 	}
 
 	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, keep: t.keep, extender: t.Extender,
-		log: t.Log, health: t.health}
+		log: t.Log, health: t.health, holds: make(chan struct{}, 1)}
 	if id, err := comethome.ReadIdentity(t.Home); err == nil {
 		t.app.validator, _ = hex.DecodeString(id.Validator.Address)
 	}
@@ -229,12 +231,27 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 
+	renewed, err := t.renew(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	height := s.Height
+	if renewed {
+		height = 0
+	}
+
 	conf, err := comethome.LoadConfig(t.Home)
 	if err == nil {
 		err = comethome.Preflight(conf)
 	}
 	if err == nil && !t.stateSync { // a state sync would fetch the state again
-		err = comethome.CheckChainData(conf, s.Height)
+		err = comethome.CheckChainData(conf, height)
+	}
+	if err == nil {
+		var g comethome.Genesis
+		if g, err = t.genesisOf(s); err == nil && renewed {
+			t.health.of(g, t.timing, t.stateSync)
+		}
 	}
 	if err == nil {
 		err = sameLimits(s, t.core.Genesis)
@@ -300,7 +317,7 @@ func childEnv(share int) []string {
 // genesis only once, at InitChain. Afterwards the limits and the governance key would differ from
 // node to node.
 func sameLimits(s chain.State, g *logv1.ChainStarted) error {
-	if !s.Started() || s.Period != g.Period || proto.Equal(s.Params, g.Params) {
+	if !s.Started() || proto.Equal(s.Params, g.Params) {
 		return nil
 	}
 	return fmt.Errorf("%w: chain %s was started with the limits {%v}, the home's genesis.json has {%v}: put the "+

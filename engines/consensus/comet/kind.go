@@ -75,9 +75,6 @@ var errNoSalvage = errors.New("the log of a home with consensus cometbft is not 
 	"chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
 	"makes a new home with its keys, which fetches it; see Damage in docs/cometbft.md before you do")
 
-// errNoResets is the error for a genesis with resets.
-var errNoResets = errors.New(`genesis.json has "resets", which consensus ` + Name + " does not support yet")
-
 // Traits returns the kind's traits.
 func (Kind) Traits() consensus.Traits {
 	return consensus.Traits{
@@ -113,10 +110,6 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 // Open returns the driver of a home. It returns an error if the genesis of the home's CometBFT does
 // not carry the genesis of the home.
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
-	if h.Genesis.Resets != nil {
-		return nil, errNoResets
-	}
-
 	state, err := h.Genesis.AppState()
 	return Driver{
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
@@ -138,7 +131,7 @@ func (Kind) Claim(dir string) error {
 
 // Backends returns the governance backend, with the validators that the chain began with.
 func (Kind) Backends(dir string, g chain.Genesis) ([]chain.Backend, error) {
-	theirs, err := comethome.ReadGenesis(comethome.Dir(dir))
+	theirs, err := comethome.ReadFirstGenesis(comethome.Dir(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +141,12 @@ func (Kind) Backends(dir string, g chain.Genesis) ([]chain.Backend, error) {
 		set = append(set, governance.Validator{PubKey: v.PubKey, Power: v.Power})
 	}
 
-	return []chain.Backend{governance.New(g.GovernanceKey, g.ChainID, set)}, nil
+	b := governance.New(g.GovernanceKey, g.ChainID, set)
+	if g.Resets != nil {
+		b = b.WithResets(g.Resets.Offset)
+	}
+
+	return []chain.Backend{b}, nil
 }
 
 // initOptions returns options as InitOptions; nil is the zero InitOptions.
@@ -192,10 +190,6 @@ func (Kind) Init(h consensus.Home, options any) error {
 	o, err := initOptions(options)
 	if err != nil {
 		return err
-	}
-
-	if h.Genesis.Resets != nil {
-		return errNoResets
 	}
 
 	dir := comethome.Dir(h.Dir)

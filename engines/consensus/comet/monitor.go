@@ -28,15 +28,19 @@ const (
 	pollTime  = 2 * time.Second // bounds one poll
 )
 
-// monitored is the watchdog, with the monitor beside it.
+// monitored is the watchdog, with the monitor and the leaver beside it.
 type monitored struct {
 	*watchdog
 	monitor *monitor
+	leaver  *leaver
 }
 
 // Serve watches and polls until ctx ends.
 func (m monitored) Serve(ctx context.Context) error {
 	if err := supervisor.Go(ctx, m.monitor.run); err != nil {
+		return err
+	}
+	if err := supervisor.Go(ctx, m.leaver.run); err != nil {
 		return err
 	}
 	return m.watchdog.Serve(ctx)

@@ -78,6 +78,9 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	if !ok {
 		return &abci.ResponsePrepareProposal{} // transactions cannot be checked, and an empty block does no harm
 	}
+	if s.InHold() {
+		return &abci.ResponsePrepareProposal{} // the next epoch takes the transactions
+	}
 	if txs, ok := a.proposed.again(req); ok {
 		return &abci.ResponsePrepareProposal{Txs: txs}
 	}
@@ -185,11 +188,17 @@ func (a *app) processProposal(ctx context.Context,
 
 	resp := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}
 	premature := func(tx []byte) bool { return a.core.Feed.Premature(tx, req.Time) }
-	if !proposable(req.Txs, s.Params) || slices.ContainsFunc(req.Txs, premature) {
+	if !proposable(req.Txs, s.Params) || slices.ContainsFunc(req.Txs, premature) || s.InHold() && !holdable(s, req) {
 		resp.Status = abci.ResponseProcessProposal_REJECT
 	}
 
 	return resp, nil
+}
+
+// holdable reports whether a proposal may follow the block that decided a reset: one empty block
+// proves that the decision is committed, and no other block comes in that chain.
+func holdable(s chain.State, req *abci.RequestProcessProposal) bool {
+	return len(req.Txs) == 0 && req.Height == int64(s.Reset.Height)+1
 }
 
 func proposable(txs [][]byte, limits *logv1.Params) bool {

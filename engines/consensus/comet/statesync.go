@@ -9,6 +9,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -132,7 +133,7 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, comethome.KeyEd25519))
 	}
 
-	rec, err := a.genesis(req)
+	rec, err := a.genesis(req, chain.State{})
 	if err == nil {
 		rec.InitChain = nil // there was no InitChain
 	}

@@ -75,7 +75,13 @@ func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
 	w := &watchdog{timing: t.timing, stateSync: t.stateSync, app: t.app, health: t.health, pool: t.core.Feed, rpc: c,
 		sup: t.sup, log: t.Log}
 
-	return monitored{w, &monitor{c, t.health, t.signs}}, nil
+	asks, err := newRPC(t.rpcSocket())
+	if err != nil {
+		return nil, err
+	}
+	l := &leaver{app: t.app, rpc: asks, home: t.Home, sup: t.sup, log: t.Log}
+
+	return monitored{w, &monitor{c, t.health, t.signs}, l}, nil
 }
 
 // String names the service in reports.
@@ -227,6 +233,9 @@ func (w *watchdog) begins() bool { return w.stateSync && !w.app.follows.Load() }
 func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	if w.app.busy.Load() > 0 {
 		return "the application has not answered"
+	}
+	if s := w.app.chain.Load(); s != nil && s.InHold() {
+		return "held: the chain is about to be reset"
 	}
 	if w.health.waitsForGenesis() {
 		return "the genesis time lies ahead, and CometBFT waits for it"

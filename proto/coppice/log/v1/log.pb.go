@@ -1387,6 +1387,68 @@ func (x *Base) GetParams() *Params {
 	return nil
 }
 
+// ResetCertificate is the proof of a CometBFT chain that its old epoch has ended. Each field is a
+// message of CometBFT: blocks of type LightBlock, and a ValidatorSet.
+type ResetCertificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Block         []byte                 `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`           // that decided the reset
+	Held          []byte                 `protobuf:"bytes,2,opt,name=held,proto3" json:"held,omitempty"`             // the block after it, which proves that more than two thirds of the power have it
+	Validators    []byte                 `protobuf:"bytes,3,opt,name=validators,proto3" json:"validators,omitempty"` // of the block after held; the next epoch begins with them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetCertificate) Reset() {
+	*x = ResetCertificate{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetCertificate) ProtoMessage() {}
+
+func (x *ResetCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetCertificate.ProtoReflect.Descriptor instead.
+func (*ResetCertificate) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ResetCertificate) GetBlock() []byte {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *ResetCertificate) GetHeld() []byte {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *ResetCertificate) GetValidators() []byte {
+	if x != nil {
+		return x.Validators
+	}
+	return nil
+}
+
 var File_coppice_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_coppice_log_v1_log_proto_rawDesc = "" +
@@ -1523,7 +1585,13 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\bapp_hash\x18\x04 \x01(\fR\aappHash\x12\"\n" +
 	"\rorigin_log_id\x18\x05 \x01(\fR\voriginLogId\x12!\n" +
 	"\forigin_index\x18\x06 \x01(\x04R\voriginIndex\x12.\n" +
-	"\x06params\x18\a \x01(\v2\x16.coppice.log.v1.ParamsR\x06params*\x94\x01\n" +
+	"\x06params\x18\a \x01(\v2\x16.coppice.log.v1.ParamsR\x06params\"\\\n" +
+	"\x10ResetCertificate\x12\x14\n" +
+	"\x05block\x18\x01 \x01(\fR\x05block\x12\x12\n" +
+	"\x04held\x18\x02 \x01(\fR\x04held\x12\x1e\n" +
+	"\n" +
+	"validators\x18\x03 \x01(\fR\n" +
+	"validators*\x94\x01\n" +
 	"\x04Code\x12\v\n" +
 	"\aCODE_OK\x10\x00\x12\x0f\n" +
 	"\vCODE_FAILED\x10\x01\x12\x11\n" +
@@ -1548,7 +1616,7 @@ func file_coppice_log_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_log_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_coppice_log_v1_log_proto_goTypes = []any{
 	(Code)(0),                 // 0: coppice.log.v1.Code
 	(*Version)(nil),           // 1: coppice.log.v1.Version
@@ -1566,6 +1634,7 @@ var file_coppice_log_v1_log_proto_goTypes = []any{
 	(*ChainReset)(nil),        // 13: coppice.log.v1.ChainReset
 	(*SnapshotInstalled)(nil), // 14: coppice.log.v1.SnapshotInstalled
 	(*Base)(nil),              // 15: coppice.log.v1.Base
+	(*ResetCertificate)(nil),  // 16: coppice.log.v1.ResetCertificate
 }
 var file_coppice_log_v1_log_proto_depIdxs = []int32{
 	3,  // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
@@ -1600,7 +1669,7 @@ func file_coppice_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_log_v1_log_proto_rawDesc), len(file_coppice_log_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
