@@ -17,6 +17,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
@@ -368,15 +369,22 @@ func TestVerifyRefusesAnotherGenesis(t *testing.T) {
 	require.ErrorContains(t, err, "genesis does not match: chain "+v.ChainID+" has already started")
 }
 
-// A node of a CometBFT chain needs files that are in no backup.
-func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
+// A home whose consensus has lost its files, or whose kind of consensus gives none to a backup, has
+// no backup.
+func TestABackupWithoutTheFilesOfTheConsensusIsNone(t *testing.T) {
 	home := stopped(t)
 	setConsensus(t, home)
 	dest := filepath.Join(t.TempDir(), "backup")
 	_, err := offline.Backup(t.Context(), home, dest, backup.Options{})
-	require.ErrorIs(t, err, comet.ErrNoBackup)
-	require.Equal(t, exit.Failed, exit.Code(err))
+	require.ErrorContains(t, err, "comet does not exist")
+	require.Equal(t, exit.Config, exit.Code(err))
 	require.NoDirExists(t, dest)
+
+	n := new(Node)
+	n.kind = struct{ consensus.Homed }{comet.Kind{}}
+	_, err = n.copier()
+	require.ErrorContains(t, err, "a home with consensus cometbft has files that no backup has")
+	require.Equal(t, exit.Config, exit.Code(err))
 }
 
 func setConsensus(t *testing.T, home string) {

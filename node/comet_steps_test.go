@@ -100,6 +100,14 @@ func (d steppedDriver) Start(core consensus.Core) supervisor.StartFunc {
 	return d.Driver.Start(core)
 }
 
+// Keep implements consensus.Copier.
+func (d steppedDriver) Keep() (release func()) { return d.Driver.(consensus.Copier).Keep() }
+
+// Copy implements consensus.Copier.
+func (d steppedDriver) Copy(ctx context.Context) (consensus.Copy, error) {
+	return d.Driver.(consensus.Copier).Copy(ctx)
+}
+
 // commitPath is what the node's process knows of the block under way.
 type commitPath struct {
 	reporter

@@ -63,6 +63,17 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	return nil
 }
 
+// copier returns the driver, if a backup needs files of its consensus, or nil.
+func (n *Node) copier() (consensus.Copier, error) {
+	if c, ok := n.driver.(consensus.Copier); ok {
+		return c, nil
+	}
+	if _, homed := n.kind.(consensus.Homed); homed {
+		return nil, home.NoCopy(n.kind)
+	}
+	return nil, nil
+}
+
 // extraIDs returns the ids of the user's engines.
 func (n *Node) extraIDs() (ids []string) {
 	for _, e := range n.extra {

@@ -7,9 +7,24 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/exit"
 )
+
+// bindBackends replaces each backend that depends on the genesis by the one of the chain. It
+// returns exit.ErrConfig if the chain has a service of rounds that the program lacks: the other
+// nodes execute it in every block.
+func (n *Node) bindBackends(g chain.Genesis) error {
+	if err := chain.BindBackends(g, n.backends); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	if _, has := n.backends[chain.RoundsBackend]; len(g.Agents) > 0 && !has {
+		return fmt.Errorf("%w: %s of home %s registers %d agents, and this program has no service of rounds for them: "+
+			"use the program that has it (node.WithRounds)", exit.ErrConfig, chain.GenesisFile, n.home, len(g.Agents))
+	}
+	return nil
+}
 
 // checkBackends returns exit.ErrConfig if the program lacks a backend that the chain needs. It
 // changes nothing in the home.

@@ -113,6 +113,9 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 	n.genesis = rec
+	if err := n.bindBackends(g); err != nil {
+		return nil, err
+	}
 
 	if n.tokens, err = home.OpenTokens(dir, n.diagnostics); err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func (n *Node) view() host.View {
 func (n *Node) openSnapshots() {
 	n.snaps = retention.New(retention.Options{
 		Home: n.home, Disk: n.disk(), Config: n.config, Version: n.version, Diagnostics: n.diagnostics,
-		Directory: n.runDirectory, NoBackup: n.traits.NoBackup, Every: n.retainEvery,
+		Directory: n.runDirectory, Consensus: n.copier, Every: n.retainEvery,
 	})
 }
 

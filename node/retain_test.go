@@ -40,8 +40,9 @@ func truncating(t *testing.T) *hand {
 	return h
 }
 
-// rounds makes blocks, each in a segment of its own, and runs a round of retention after each.
-func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
+// retentionRounds makes blocks, each in a segment of its own, and runs a round of retention after
+// each.
+func retentionRounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
 	t.Helper()
 	for range n {
 		tx := h.tx(kv.Add([]byte("n"), 1), time.Minute)
@@ -85,7 +86,7 @@ func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 			h := truncating(t)
 			waits := h.submit(h.tx(kv.Put([]byte("waiting"), []byte("yes")), time.Minute))[0]
 			require.NoError(t, waits.Err)
-			h = rounds(t, h, 5, bug)
+			h = retentionRounds(t, h, 5, bug)
 			first, err := h.log.First(t.Context())
 			require.NoError(t, err)
 			h.close()
@@ -110,7 +111,7 @@ func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 // of the log, verify replays it, and it gives the state again from the oldest snapshot.
 func TestATruncatedLogStartsVerifiesAndRestores(t *testing.T) {
 	h := truncating(t)
-	h = rounds(t, h, 6, nil)
+	h = retentionRounds(t, h, 6, nil)
 	first, err := h.log.First(t.Context())
 	require.NoError(t, err)
 	require.Greater(t, first, uint64(2))
@@ -145,7 +146,7 @@ func TestATruncatedLogStartsVerifiesAndRestores(t *testing.T) {
 // others.
 func TestWhatHoldsTheLogIsTold(t *testing.T) {
 	h := truncating(t)
-	h = rounds(t, h, 3, func(h *hand) {
+	h = retentionRounds(t, h, 3, func(h *hand) {
 		_, err := h.log.Retain(t.Context(), "sink", 1)
 		require.NoError(t, err)
 	})

@@ -118,10 +118,10 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 				return nil, err
 			}
 
+			store := storage.NewClient(c.dir).SameGeneration()
 			return ordering.Child(c.dir, ordering.Config{
-				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).SameGeneration(),
-				Pool:     mempool.NewClient(c.dir, n.backends),
-				Progress: n.progress.ReplayFunc(), Validators: n.traits.Validators,
+				Log: logger.NewClient(c.dir), Store: store, Pool: mempool.NewClient(c.dir, n.backends),
+				Hooks: n.hooks(store), Progress: n.progress.ReplayFunc(), Validators: n.traits.Validators,
 			})(ctx)
 		})),
 

@@ -68,7 +68,7 @@ const (
 )
 
 // Limits of a block that hold on every chain. They are needed because the outcome of a whole block
-// is one record of the event log.
+// is one record of the event log. MaxHookBytes is another one.
 const (
 	// MaxBlockTxs bounds the transactions of a block. Drivers neither make nor accept more.
 	MaxBlockTxs = 50_000

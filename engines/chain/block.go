@@ -19,6 +19,10 @@ type Block struct {
 	Txs      [][]byte // the canonical bytes of one each; a proposer may have put other bytes there
 	Proposer []byte
 	Request  []byte // the driver's own request, uninterpreted
+
+	// Addresses of the validators whose votes the block lacks, and of those that it proves to have
+	// signed twice. They are in Request, and set for hooks only.
+	Absent, DoubleSigned [][]byte
 }
 
 // Same reports whether b and o are the same decision: chain, period, height and hash.
@@ -109,6 +113,9 @@ type Staged struct {
 
 	// Validators are the changes of the validator set that the block makes.
 	Validators []*logv1.ValidatorUpdate
+
+	// HookFailures name the backends whose hooks failed, in the order of the hooks.
+	HookFailures []*logv1.HookFailure
 }
 
 // Standing is what a consensus driver must know before it continues: the committed state, and the

@@ -36,6 +36,13 @@ type Genesis struct {
 	// chain that has validators. If it is empty, nobody can change the set.
 	GovernanceKey []byte `json:"governance_key,omitempty"`
 
+	// Agents are the parties of the chain's service of rounds. A chain without agents has none.
+	Agents []Agent `json:"agents,omitempty"`
+
+	// AgentThreshold is the number of agents that must agree: from ⌈(2n+1)/3⌉, which 0 stands for,
+	// to the number n of all agents.
+	AgentThreshold uint64 `json:"agent_threshold,omitempty"`
+
 	// Resets, if set, allows resets of the chain, and says how they are made.
 	Resets *Resets `json:"resets,omitempty"`
 }
@@ -96,6 +103,7 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 		return nil, genesisError{fmt.Errorf("%s: %s: %w", GenesisFile, key, fmt.Errorf(format, args...))}
 	}
 	window, err := time.ParseDuration(g.Limits.Window)
+	agents, threshold, badAgents := g.agents()
 
 	switch l := g.Limits; {
 	case g.ChainID == "" || len(g.ChainID) > MaxChainID:
@@ -116,6 +124,9 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 	case len(g.GovernanceKey) != 0 && len(g.GovernanceKey) != ed25519.PublicKeySize:
 		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey),
 			ed25519.PublicKeySize)
+
+	case badAgents != nil:
+		return nil, genesisError{fmt.Errorf("%s: %w", GenesisFile, badAgents)}
 
 	case g.Resets != nil && g.Resets.Mode != Regenesis:
 		return bad("resets.mode", "%q, want %q, which is the only one that this version has", g.Resets.Mode, Regenesis)
@@ -145,7 +156,8 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 			WindowNs: int64(window), MaxTxBytes: g.Limits.MaxTxBytes, MaxTxOps: g.Limits.MaxTxOps,
 			MaxTxSteps: g.Limits.MaxTxSteps, MaxResultBytes: g.Limits.MaxResultBytes,
 			MaxBlockBytes: g.Limits.MaxBlockBytes,
-			GovernanceKey: g.GovernanceKey, ResetOffset: g.resetOffset(),
+			GovernanceKey: g.GovernanceKey, Agents: agents, AgentThreshold: threshold,
+			ResetOffset: g.resetOffset(),
 		},
 	}, nil
 }

@@ -10,6 +10,7 @@ var (
 	ErrTooLarge       = errors.New("transaction is too large")
 	ErrExpired        = errors.New("transaction has expired")
 	ErrTooEarly       = errors.New("valid_until lies too far ahead")
+	ErrDeferred       = errors.New("transaction has no place in a block yet")
 	ErrPoolFull       = errors.New("pool is full")
 	ErrNotStarted     = errors.New("the chain has not started")
 )

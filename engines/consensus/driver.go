@@ -76,6 +76,10 @@ type Feed interface {
 	// Check returns why the node would refuse raw if it were submitted now, with the chain in the
 	// given state, or nil if the node would accept it. It reads no state and waits for nothing.
 	Check(raw []byte, chain chain.State, now time.Time) error
+
+	// Premature reports whether a block of the given time must not have raw (chain.Deferred). It
+	// depends on its arguments alone, so all nodes judge alike.
+	Premature(raw []byte, at time.Time) bool
 }
 
 // State reads the committed state. It fails fast while that state is not available.

@@ -17,7 +17,8 @@ import (
 // Kind is a kind of consensus that a program ships. The program registers it by name (Register), or
 // gives it to one node. The node gets from it everything that differs from kind to kind; no other
 // code of the node depends on a kind's name. A Kind that keeps its own files in the home of a node
-// also implements Homed.
+// also implements Homed, and Restorer if a backup can have these files. Its Driver is then a
+// Copier.
 type Kind interface {
 	// Name returns the kind's value of consensus.kind in the configuration.
 	Name() string
@@ -42,13 +43,17 @@ type Traits struct {
 	// StateSync reports whether the consensus carries snapshots of the state from peer to peer.
 	StateSync bool
 
-	// NoBackup and NoSalvage, if set, are the errors with which a backup of a home, or a salvage of
-	// its log, is refused. They say why, and what to do instead.
-	NoBackup, NoSalvage error
+	// NoSalvage, if set, is the error with which a salvage of the log of a home is refused. It says
+	// why, and what to do instead.
+	NoSalvage error
 
 	// Validators, if set, returns the changes that a block and its results make to the validator
 	// set.
 	Validators func(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
+
+	// Conduct, if set, returns the addresses of the validators whose votes a block lacks, and of
+	// those that it proves to have signed twice, from the driver's request in the block.
+	Conduct func(b chain.Block) (absent, doubleSigned [][]byte, err error)
 
 	// Class, if set, returns what an error of this kind of consensus means for the process.
 	Class func(err error) Class
@@ -106,10 +111,20 @@ type Home struct {
 	Now       func() time.Time
 }
 
+// BackendKind is a Kind that brings backends of its own.
+type BackendKind interface {
+	Kind
+
+	// Backends returns the backends that every node of the home's chain has. They decide results,
+	// so they must depend only on what all nodes of a chain share. A home that does not belong to
+	// this kind has none.
+	Backends(dir string, g chain.Genesis) ([]chain.Backend, error)
+}
+
 // Homed is a Kind that keeps its own files in the home of a node. The type of options is the kind's
 // own; nil stands for its defaults.
 type Homed interface {
-	Kind
+	BackendKind
 
 	// Genesis returns the genesis of the chain that options bring, such as an imported one, or nil
 	// if they bring none. An empty chainID stands for any.
@@ -121,11 +136,6 @@ type Homed interface {
 	// Claim returns an error if the home belongs to this kind. A node with another consensus calls
 	// it before it uses the home. The error says what was found and what is wanted.
 	Claim(dir string) error
-
-	// Backends returns the backends that every node of the home's chain has. They decide results,
-	// so they must depend only on what all nodes of a chain share. A home that does not belong to
-	// this kind has none.
-	Backends(dir string, g chain.Genesis) ([]chain.Backend, error)
 
 	// Reset turns the kind's files into those of a node whose chain begins anew with the genesis of
 	// h.

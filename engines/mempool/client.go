@@ -82,6 +82,27 @@ func (c Client) Check(raw []byte, chain chain.State, now time.Time) error {
 	return admissible(k, chain, now)
 }
 
+// Premature reports whether a block of the given time must not have raw (chain.Deferred). It depends
+// on its arguments alone.
+func (c Client) Premature(raw []byte, at time.Time) bool {
+	tx, err := chain.DecodeTx(raw)
+	if err != nil {
+		return false
+	}
+	d, ok := c.config.Backends[tx.Backend].(chain.Deferred)
+	if !ok {
+		return false
+	}
+	t, ok := d.NotBefore(tx.Body)
+	return ok && !at.After(t)
+}
+
+// Pending returns the transactions of a backend with a nonce that the pool has and that have not
+// ended, also those that have a place.
+func (c Client) Pending(ctx context.Context, backend string, nonce []byte) ([]chain.TxID, error) {
+	return engines.Call(ctx, c.to.With(engines.Resend), pending{backend, nonce})
+}
+
 // Place makes the pool have the transactions of the decided block b executed, each at its place. It
 // leaves out each transaction whose entry in refused is not nil. Place waits for the pool if the
 // pool is down.

@@ -178,9 +178,13 @@ type (
 		maxTxs, maxBytes int
 		wait             bool
 	}
-	look         struct{ ids []chain.TxID }
-	wait         struct{ ids []chain.TxID }
-	stat         struct{}
+	look    struct{ ids []chain.TxID }
+	wait    struct{ ids []chain.TxID }
+	stat    struct{}
+	pending struct {
+		backend string
+		nonce   []byte
+	}
 	expiryLogged struct { // TxExpired is durable
 		entries []*entry
 		at      time.Time
@@ -199,6 +203,7 @@ func (offer) Answer(offered)            {}
 func (look) Answer([]chain.Ending)      {}
 func (wait) Answer([]chain.Ending)      {}
 func (stat) Answer(Stat)                {}
+func (pending) Answer([]chain.TxID)     {}
 func (place) Answer(struct{})           {}
 
 // Stat holds figures of the pool at one moment.
@@ -231,6 +236,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCall(s, p.offer)
 	engines.OnCall(s, p.look)
 	engines.OnCall(s, p.wait)
+	engines.OnCall(s, p.findPending)
 	engines.OnCast(s, p.workerEnded)
 	engines.OnCast(s, p.startWanting)
 	engines.OnCast(s, p.expiryLogged)
@@ -287,6 +293,8 @@ type candidate struct {
 	raw []byte
 	tx  chain.Tx
 	err error // set if it is refused
+
+	notBefore time.Time // block time must have passed it (chain.Deferred); zero: any block may have it
 }
 
 // admissible returns the error with which a chain in the state s refuses a candidate, or nil. Block
@@ -297,11 +305,16 @@ func admissible(c candidate, s chain.State, now time.Time) error {
 	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
 		return fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrTooLarge, len(c.raw), max)
 	}
+
+	at := later(s.Time, now)
+	if !c.notBefore.IsZero() && !at.After(c.notBefore) {
+		return fmt.Errorf("%w: its backend defers it until after %s%s", chain.ErrDeferred,
+			c.notBefore.UTC().Format(time.RFC3339Nano), clocks(s, now))
+	}
 	if c.tx.ValidUntil.IsZero() {
 		return nil
 	}
 
-	at := later(s.Time, now)
 	until, window := c.tx.ValidUntil, time.Duration(s.Params.GetWindowNs())
 	if until.Before(at) {
 		return fmt.Errorf("%w: it was valid until %s%s", chain.ErrExpired, until.UTC().Format(time.RFC3339Nano),

@@ -38,6 +38,13 @@ func (c Config) examine(raw []byte) candidate {
 
 	if err := check(b, k.tx.Body); err != nil {
 		k.err = fmt.Errorf("%w: %w", chain.ErrBadBody, err)
+		return k
+	}
+
+	if d, ok := b.(chain.Deferred); ok {
+		if t, deferred := d.NotBefore(k.tx.Body); deferred {
+			k.notBefore = t
+		}
 	}
 
 	return k

@@ -1,6 +1,7 @@
 package mempool
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -31,6 +32,17 @@ func (p *pool) look(ctx context.Context, q look, from engines.From[[]chain.Endin
 		return err
 	}
 	from.Reply(out)
+	return nil
+}
+
+func (p *pool) findPending(_ context.Context, q pending, from engines.From[[]chain.TxID]) error {
+	var found []chain.TxID
+	for id, e := range p.pending {
+		if e.tx.Backend == q.backend && bytes.Equal(e.tx.Nonce, q.nonce) {
+			found = append(found, id)
+		}
+	}
+	from.Reply(found)
 	return nil
 }
 

@@ -61,6 +61,10 @@ type Config struct {
 	Store Store
 	Pool  Pool
 
+	// Hooks, if set, runs the hooks of the backends at the end of the staged block, hands their
+	// writes to the store, and returns the failures. Without it no backend has a hook.
+	Hooks func(ctx context.Context, b chain.Block) ([]*logv1.HookFailure, error)
+
 	// Validators, if set, returns the changes of the validator set that a block and its results
 	// make. It must depend on its arguments alone.
 	Validators func(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
@@ -307,10 +311,19 @@ func (o *ordering) execute(ctx context.Context) error {
 	if err := o.Pool.Place(ctx, *o.decided, refused); err != nil {
 		return err
 	}
+
+	var failures []*logv1.HookFailure
+	if o.Hooks != nil {
+		if failures, err = o.Hooks(ctx, *o.decided); err != nil {
+			return err
+		}
+	}
+
 	staged, err := o.Store.Seal(ctx)
 	if err != nil {
 		return err
 	}
+	staged.HookFailures = failures
 	if o.Validators != nil {
 		staged.Validators = o.Validators(staged.Block, staged.Results)
 	}
@@ -335,7 +348,7 @@ func (o *ordering) commit(ctx context.Context, height uint64) (chain.State, erro
 	rec := &logv1.BlockCommitted{
 		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
 		Results: o.staged.Results, Changes: o.staged.Changes, Validators: o.staged.Validators,
-		AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex,
+		AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex, HookFailures: o.staged.HookFailures,
 	}
 	r, err := chain.NewRecord(rec)
 	if err != nil {

@@ -53,6 +53,9 @@ type store struct {
 	told   []uint64 // heights that the pool was told are committed
 	failed error    // of the next Commit
 	resets bool     // the next block that is sealed decides on a reset
+
+	commits []*logv1.BlockCommitted
+	hooks   func(b chain.Block) ([]*logv1.HookFailure, error)
 }
 
 func (s *store) State(context.Context) (chain.State, error) { return s.state, nil }
@@ -91,10 +94,18 @@ func (s *store) Commit(_ context.Context, index uint64, rec *logv1.BlockCommitte
 		return err
 	}
 	s.state.Height, s.state.BlockHash, s.state.AppHash, s.state.Index = rec.Height, rec.BlockHash, rec.AppHash, index
-	s.state.Time = time.Unix(0, rec.TimeNs)
+	s.state.Time, s.commits = time.Unix(0, rec.TimeNs), append(s.commits, rec)
 	var err error
 	s.state.Reset, err = chain.ResetOf(rec.Changes, s.state.Reset)
 	return err
+}
+
+// endBlock plays the hooks of the backends.
+func (s *store) endBlock(_ context.Context, b chain.Block) ([]*logv1.HookFailure, error) {
+	if s.hooks == nil {
+		return nil, nil
+	}
+	return s.hooks(b)
 }
 
 func (s *store) Redo(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error {
@@ -129,8 +140,9 @@ func start(t *testing.T) *rig {
 	r.run, r.rec = suptest.Start(t,
 		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
 			Build: supervisor.Children(supervisor.Child{
-				ID:    "ordering",
-				Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store}),
+				ID: "ordering",
+				Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store,
+					Hooks: r.store.endBlock}),
 			})})
 
 	_, err = r.InitChain(t.Context(),
@@ -272,4 +284,38 @@ func TestAReplayGoesToTheLastCommitAndNoFurther(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 3, state.Height)
 	require.Equal(t, []uint64{1, 2, 3, 3}, r.store.begun, "the block was executed again")
+}
+
+// The hooks run once for each execution of a block. What failed in them is in the record of the
+// block; an execution whose hooks have no result is repeated by the next incarnation.
+func TestTheHooksOfABlockRunBeforeItIsSealed(t *testing.T) {
+	r := start(t)
+	var ran []uint64
+	failure := &logv1.HookFailure{Backend: "b", Code: logv1.Code_CODE_PANICKED, Log: "oh"}
+	r.store.hooks = func(b chain.Block) ([]*logv1.HookFailure, error) {
+		ran = append(ran, b.Height)
+		if len(ran) == 2 {
+			return nil, errors.New("a read failed")
+		}
+		return []*logv1.HookFailure{failure}, nil
+	}
+
+	staged, err := r.Order(t.Context(), block(1))
+	require.NoError(t, err)
+	require.Equal(t, []*logv1.HookFailure{failure}, staged.HookFailures)
+	_, err = r.Commit(t.Context(), 1)
+	require.NoError(t, err)
+
+	started := suptest.Count[supervisor.ChildStarted](r.rec, nil)
+	_, err = r.Order(t.Context(), block(2))
+	require.ErrorIs(t, err, engines.ErrDown)
+	suptest.Wait(t, r.rec, started+1, func(supervisor.ChildStarted) bool { return true })
+	_, err = r.Commit(t.Context(), 2)
+	require.NoError(t, err)
+
+	require.Equal(t, []uint64{1, 2, 2}, ran)
+	require.Len(t, r.store.commits, 2)
+	for _, rec := range r.store.commits {
+		require.Len(t, rec.HookFailures, 1)
+	}
 }

@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // Backend is the name of the backend whose transactions carry payloads.
-const Backend = "rounds"
+const Backend = chain.RoundsBackend
 
 // ErrPayload is the error for bytes that are no signed payload of a registered agent.
 var ErrPayload = errors.New("payload")

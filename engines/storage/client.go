@@ -87,6 +87,12 @@ func (c Client) Finish(ctx context.Context, v chain.Version, changes []*logv1.Ch
 	return engines.Cast(ctx, c.to, finish{v, changes, result})
 }
 
+// EndBlock hands over the writes of the hooks of the staged block (see DB.EndBlock).
+func (c Client) EndBlock(ctx context.Context, v chain.Version, changes []*logv1.Change) error {
+	_, err := engines.Call(ctx, c.to, endBlock{v, changes})
+	return err
+}
+
 // Seal waits until all versions of the staged block have finished, and returns the block's outcome
 // (see DB.Seal).
 func (c Client) Seal(ctx context.Context) (chain.Staged, error) {

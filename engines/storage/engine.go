@@ -70,6 +70,10 @@ type (
 		changes []*logv1.Change
 		result  *logv1.TxResult
 	}
+	endBlock struct {
+		v       chain.Version
+		changes []*logv1.Change
+	}
 	seal   struct{}
 	commit struct {
 		index uint64
@@ -84,6 +88,7 @@ func (use) Answer(*grant)              {}
 func (startChain) Answer(done)         {}
 func (begin) Answer([]*logv1.TxResult) {}
 func (read) Answer(value)              {}
+func (endBlock) Answer(done)           {}
 func (seal) Answer(chain.Staged)       {}
 func (commit) Answer(done)             {}
 
@@ -106,6 +111,11 @@ func (e *engine) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCall(s, e.begin)
 	engines.OnCall(s, e.read)
 	engines.OnCast(s, e.finish)
+	engines.OnCall(s, func(_ context.Context, q endBlock, from engines.From[done]) error {
+		err := e.do(func(d *DB) error { return d.EndBlock(q.v, q.changes) })
+		from.Answer(done{}, err)
+		return fatal(err)
+	})
 	engines.OnCall(s, e.seal)
 	engines.OnCall(s, func(_ context.Context, q commit, from engines.From[done]) error {
 		err := e.do(func(d *DB) error {

@@ -77,7 +77,7 @@ func TestTextsOfResultsFitARecord(t *testing.T) {
 	require.NoError(t, err, "a record has valid UTF-8")
 }
 
-// The arithmetic behind chain.MaxBlockTxs, MaxOutcomeBytes and MaxResultLogBytes.
+// The arithmetic behind chain.MaxBlockTxs, MaxOutcomeBytes, MaxHookBytes and MaxResultLogBytes.
 func TestTheFullestBlockFitsARecord(t *testing.T) {
 	v := chain.Version{Period: 1 << 62, Height: 1 << 62, Index: 1 << 31}.Proto()
 	rec := &logv1.BlockCommitted{ChainId: strings.Repeat("c", 50), BlockHash: make([]byte, 32),
@@ -93,7 +93,7 @@ func TestTheFullestBlockFitsARecord(t *testing.T) {
 	}
 
 	smallest := &logv1.Change{Version: v, Key: []byte{1}, Delete: true}
-	for range chain.MaxOutcomeBytes / 2 / (1 + chain.ChangeOverhead) {
+	for range (chain.MaxOutcomeBytes/2 + chain.MaxHookBytes) / (1 + chain.ChangeOverhead) {
 		rec.Changes = append(rec.Changes, smallest)
 	}
 

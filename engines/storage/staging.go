@@ -20,6 +20,9 @@ type staging struct {
 	next  int             // every slot before this one is done, and the changes there are in newest
 	first []*logv1.Change // what the block changes before its transactions
 
+	hooks    []*logv1.Change // of the hooks at the end of the block
+	hooksRan bool            // no more of them are taken
+
 	used   int                      // the bytes used of chain.MaxOutcomeBytes
 	newest map[string]*logv1.Change // what the block wrote last, by key
 	base   map[string]latest        // what was committed, for the keys that were read or written
@@ -201,8 +204,8 @@ func (s *staging) version(i int) chain.Version {
 	return chain.Version{Period: s.block.Period, Height: s.block.Height, Index: uint32(i)}
 }
 
-// at returns the staged block and the slot of a version. The error is errNotStaged for a version
-// that is not being executed.
+// at returns the staged block and the slot of a version; the hooks have none. The error is
+// errNotStaged for a version that is not being executed.
 func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	if err := d.Err(); err != nil {
 		return nil, nil, err
@@ -212,8 +215,12 @@ func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	switch {
 	case s == nil:
 		return nil, nil, fmt.Errorf("version %v: %w: no block is being executed", v, errNotStaged)
-	case v.Period != s.block.Period || v.Height != s.block.Height || int64(v.Index) >= int64(len(s.slots)):
+	case v.Period != s.block.Period || v.Height != s.block.Height || int64(v.Index) > int64(len(s.slots)):
 		return nil, nil, fmt.Errorf("version %v: %w: %v is being executed", v, errNotStaged, s.block)
+	case v == s.block.HookVersion() && s.hooksRan:
+		return nil, nil, fmt.Errorf("version %v: %w: the hooks have finished", v, errNotStaged)
+	case v == s.block.HookVersion():
+		return s, nil, nil
 	case s.slots[v.Index].refused:
 		return nil, nil, fmt.Errorf("version %v: %w: the transaction there was refused", v, errNotStaged)
 	case s.slots[v.Index].result != nil:
@@ -280,6 +287,10 @@ func (d *DB) Finish(v chain.Version, changes []*logv1.Change, result *logv1.TxRe
 	defer d.mu.Unlock()
 
 	s, slot, err := d.at(v)
+	if err == nil && slot == nil {
+		err = fmt.Errorf("version %v: %w: %v is being executed, and no transaction stands there", v, errNotStaged,
+			s.block)
+	}
 	if err != nil {
 		return err
 	}
@@ -305,6 +316,10 @@ func checkFinish(v chain.Version, id chain.TxID, changes []*logv1.Change, r *log
 		return fmt.Errorf("%d changes of a transaction that ended with %v, want none", len(changes), r.Code)
 	}
 
+	return checkChanges(v, changes)
+}
+
+func checkChanges(v chain.Version, changes []*logv1.Change) error {
 	for i, c := range changes {
 		switch {
 		case c == nil || chain.VersionFromProto(c.Version) != v:
@@ -335,10 +350,7 @@ func (s *staging) advance() {
 // account reserves room for a slot in the block's outcome, or fails its transaction if not enough
 // is left. It follows the order of the block, so all nodes fail the same transactions.
 func (s *staging) account(slot *slot) {
-	n := len(slot.result.Data)
-	for _, c := range slot.changes {
-		n += len(c.Key) + len(c.Value) + chain.ChangeOverhead
-	}
+	n := len(slot.result.Data) + outcomeSize(slot.changes)
 
 	if left := chain.MaxOutcomeBytes - s.used; n > left {
 		slot.result.Code, slot.result.Data, slot.changes = logv1.Code_CODE_LIMIT, nil, nil
@@ -348,6 +360,42 @@ func (s *staging) account(slot *slot) {
 	}
 
 	s.used += n
+}
+
+// outcomeSize returns what changes count toward the limits of a block.
+func outcomeSize(changes []*logv1.Change) (n int) {
+	for _, c := range changes {
+		n += len(c.Key) + len(c.Value) + chain.ChangeOverhead
+	}
+	return n
+}
+
+// EndBlock takes the writes of the hooks at the end of the staged block, in order, once. They take
+// effect after all transactions. v is the block's HookVersion; the error is errNotStaged for
+// another version, after a first call and after Seal. The caller must not modify the messages
+// afterwards.
+func (d *DB) EndBlock(v chain.Version, changes []*logv1.Change) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	s, slot, err := d.at(v)
+	if err == nil && slot != nil {
+		err = fmt.Errorf("version %v: %w: a transaction stands there", v, errNotStaged)
+	}
+	if err != nil {
+		return err
+	}
+
+	if err := checkChanges(v, changes); err != nil {
+		return fmt.Errorf("hooks at %v: %w", v, err)
+	}
+	if n := outcomeSize(changes); n > chain.MaxHookBytes {
+		return fmt.Errorf("hooks at %v: they write %d bytes, want at most %d", v, n, chain.MaxHookBytes)
+	}
+
+	s.hooks, s.hooksRan = changes, true
+
+	return nil
 }
 
 // clipLog makes a text fit for a record: not too long, and valid UTF-8 even if a backend put other
@@ -373,8 +421,9 @@ func (d *DB) nextTurn() (turn uint32, all, ok bool) {
 	return uint32(d.staged.next), d.staged.next == len(d.staged.slots), true
 }
 
-// Seal returns the outcome of the staged block. It returns errNotReady if a version has not
-// finished, and errNotStaged if no block is staged. Sealing again returns the same outcome.
+// Seal returns the outcome of the staged block, with what its hooks have written by then. It
+// returns errNotReady if a version has not finished, and errNotStaged if no block is staged.
+// Sealing again returns the same outcome.
 func (d *DB) Seal() (chain.Staged, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -392,7 +441,8 @@ func (d *DB) Seal() (chain.Staged, error) {
 	}
 
 	if s.outcome == nil {
-		n := len(s.first)
+		s.hooksRan = true
+		n := len(s.first) + len(s.hooks)
 		for i := range s.slots {
 			n += len(s.slots[i].changes)
 		}
@@ -404,6 +454,7 @@ func (d *DB) Seal() (chain.Staged, error) {
 			results[i] = s.slots[i].result
 			changes = append(changes, s.slots[i].changes...)
 		}
+		changes = append(changes, s.hooks...)
 
 		o, err := d.fold(header{s.block.Height, s.block.Hash, s.block.Time}, results, changes, s.base)
 		if err != nil {

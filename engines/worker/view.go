@@ -17,7 +17,7 @@ type view struct {
 	ctx     context.Context
 	id      chain.TxID
 	backend string
-	store   Store
+	store   reader
 	marks   Marks
 	params  *logv1.Params
 	place   <-chan chain.Placement
@@ -35,6 +35,11 @@ type view struct {
 
 	limit    error // the first limit that was passed; it fails the transaction in any case
 	poisoned error // a failure that other nodes need not have, after which the worker crashes
+}
+
+// reader is what a view needs of a Store.
+type reader interface {
+	Read(ctx context.Context, v chain.Version, key []byte) (value []byte, found bool, err error)
 }
 
 // errReading poisons a view whose read did not return.

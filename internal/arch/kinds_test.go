@@ -65,6 +65,8 @@ var folders = []struct {
 
 	{"engines/rounds", library, []string{"engines/chain"},
 		"the FSM is pure: it is checked, simulated and replayed without a node"},
+	{"engines/rounds/replicated", library, []string{"engines/chain", "engines/rounds"},
+		"a backend is code of transactions, and no more"},
 	{"engines/rounds/roundstest", library, []string{"engines/rounds"}, "tables are simulated without a node"},
 
 	{"engines/router", engine, nil, ""},

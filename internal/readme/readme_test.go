@@ -144,10 +144,11 @@ func environment(t *testing.T) []string {
 		env = append(env, name+"="+strings.TrimSpace(string(value)))
 	}
 
-	// make test builds the commands with the race detector, which would sleep for a second at each exit.
+	// make test builds the commands with the race detector, which would sleep for a second at each
+	// exit.
 	bin := filepath.Join(home, "bin")
-	return append(env, "GORACE=atexit_sleep_ms=10", "HOME="+home, "COPPICE_HOME="+filepath.Join(home, ".coppice"), "GOBIN="+bin,
-		"PATH="+bin+":"+os.Getenv("PATH"))
+	return append(env, "GORACE=atexit_sleep_ms=10", "HOME="+home,
+		"COPPICE_HOME="+filepath.Join(home, ".coppice"), "GOBIN="+bin, "PATH="+bin+":"+os.Getenv("PATH"))
 }
 
 func TestScriptRunsEachLine(t *testing.T) {

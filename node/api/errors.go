@@ -48,6 +48,7 @@ var refusals = []struct {
 	{chain.ErrTooLarge, apiv1.RefusedCode_REFUSED_CODE_TOO_LARGE},
 	{chain.ErrExpired, apiv1.RefusedCode_REFUSED_CODE_EXPIRED},
 	{chain.ErrTooEarly, apiv1.RefusedCode_REFUSED_CODE_TOO_EARLY},
+	{chain.ErrDeferred, apiv1.RefusedCode_REFUSED_CODE_TOO_EARLY},
 	{chain.ErrPoolFull, apiv1.RefusedCode_REFUSED_CODE_POOL_FULL},
 }
 

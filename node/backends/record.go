@@ -125,7 +125,7 @@ func (r Record) Union(other Record) Record {
 
 // Check returns exit.ErrConfig if a program with these backends cannot execute what the chain of
 // the home has executed. The error names each backend that the program lacks, or has in other
-// versions.
+// versions, or that has a hook (chain.BlockBackend) and was not there when the chain began.
 func (r Record) Check(home string, have map[string]chain.Backend) error {
 	var lacks []string
 	program := ""
@@ -144,7 +144,7 @@ func (r Record) Check(home string, have map[string]chain.Backend) error {
 	}
 
 	if len(lacks) == 0 {
-		return nil
+		return r.checkHooks(home, have)
 	}
 
 	which := "the program that has them"
@@ -156,6 +156,19 @@ func (r Record) Check(home string, have map[string]chain.Backend) error {
 		"Nothing is damaged and nothing was changed. Use %s, for this and for every other command that executes "+
 		"transactions",
 		exit.ErrConfig, home, strings.Join(lacks, ", and "), which)
+}
+
+// checkHooks returns exit.ErrConfig if one of the backends acts at the end of every block, and the
+// chain of the home has blocks without it. A home that was never started has no record.
+func (r Record) checkHooks(home string, have map[string]chain.Backend) error {
+	for _, b := range chain.BlockBackends(have) {
+		if len(r) > 0 && !slices.ContainsFunc(r, func(n Need) bool { return n.Name == b.Name() }) {
+			return fmt.Errorf("%w: the backend %q of this program acts at the end of every block, and the chain of "+
+				"home %s has begun without it. Nothing was changed. Begin a new chain with it, or leave it out",
+				exit.ErrConfig, b.Name(), home)
+		}
+	}
+	return nil
 }
 
 func versions(oldest, newest uint32) string {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
@@ -27,14 +28,19 @@ const (
 	FileName      = "backup.json" // written last: this file makes the directory a backup
 	LogName       = "log"
 	SnapshotsName = "snapshots"
+	ConsensusName = "consensus" // the files of the kind of consensus
 )
 
 // PartialSuffix ends the name of the directory in which a backup is made.
 const PartialSuffix = ".partial"
 
-// formatVersion is the format of the backups that this program makes. Format 1 had no digests of
-// its files.
-const formatVersion = 2
+// Formats of backups. Format 1 had no digests of its files. A backup has the lowest format that can
+// say what it is.
+const (
+	formatDigests   = 2
+	formatConsensus = 3 // it has files of the consensus
+	newestFormat    = formatConsensus
+)
 
 // Info describes a backup. It is the content of backup.json.
 type Info struct {
@@ -52,6 +58,9 @@ type Info struct {
 	Token    bool          `json:"token"`    // the admin token is in the backup
 	Created  time.Time     `json:"created"`
 	Program  string        `json:"program"`
+
+	// Consensus says which files of the consensus are in the backup; nil: it keeps none of its own.
+	Consensus *consensus.Facts `json:"consensus,omitempty"`
 
 	// Facts of the home that the backup is from; empty if that home did not know them.
 	Backends backends.Record  `json:"backends,omitempty"` // what its chain needs
@@ -83,9 +92,9 @@ func Read(src string) (info Info, err error) {
 		return info, fmt.Errorf("%w: %s, near byte %d: %w", exit.ErrDamage, path, d.InputOffset(), err)
 	}
 
-	if info.Format < 1 || info.Format > formatVersion {
+	if info.Format < 1 || info.Format > newestFormat {
 		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it",
-			exit.ErrConfig, path, info.Format, formatVersion)
+			exit.ErrConfig, path, info.Format, newestFormat)
 	}
 
 	return info, info.checkSum(path, data)
@@ -113,7 +122,7 @@ func Verify(ctx context.Context, src string, progress func(step string, done, to
 		return fmt.Errorf("%w: backup %s: %w", exit.ErrDamage, src, err)
 	}
 
-	if err := info.checkFiles(src); err != nil {
+	if err := info.checkFiles(ctx, src, progress); err != nil {
 		return info, damaged("%w", err)
 	}
 

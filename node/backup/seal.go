@@ -2,9 +2,12 @@ package backup
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -17,21 +20,26 @@ import (
 
 // seal returns the content of backup.json, with the digests of the files beside it and its own
 // digest.
-func (w *Writer) seal() ([]byte, error) {
+func (w *Writer) seal(ctx context.Context) ([]byte, error) {
 	names := []string{chain.GenesisFile, config.FileName}
 	if w.info.Token {
 		names = append(names, api.TokenFileName)
 	}
 
+	if c := w.info.Consensus; c != nil {
+		for _, name := range c.Files {
+			names = append(names, consensusPrefix+name)
+		}
+	}
+
 	w.info.Files = make(map[string]snapshots.Hex)
 
 	for _, name := range names {
-		data, err := os.ReadFile(filepath.Join(w.tmp, name))
+		sum, err := digest(ctx, filepath.Join(w.tmp, filepath.FromSlash(name)), func(int) {})
 		if err != nil {
 			return nil, fmt.Errorf("backup: %w", err)
 		}
-		sum := sha256.Sum256(data)
-		w.info.Files[name] = sum[:]
+		w.info.Files[name] = sum
 	}
 
 	w.info.Sum = make(snapshots.Hex, sha256.Size)
@@ -69,19 +77,67 @@ func (b Info) checkSum(path string, data []byte) error {
 }
 
 // checkFiles checks the files beside the log and the snapshot against their digests.
-func (b Info) checkFiles(src string) error {
-	for _, name := range []string{chain.GenesisFile, config.FileName, api.TokenFileName} {
+func (b Info) checkFiles(ctx context.Context, src string, progress func(step string, done, total uint64)) error {
+	names := []string{chain.GenesisFile, config.FileName, api.TokenFileName}
+	total := uint64(0)
+	if b.Consensus != nil {
+		total = uint64(b.Consensus.Bytes)
+		for _, name := range b.Consensus.Files {
+			if !plainName(name) {
+				return fmt.Errorf("%s names the file %q of the consensus, want a plain name", FileName, name)
+			}
+			names = append(names, consensusPrefix+name)
+		}
+	}
+
+	done := uint64(0)
+	for _, name := range names {
 		want, listed := b.Files[name]
 		if !listed && (b.Format == 1 || name == api.TokenFileName) {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(src, name))
+
+		sum, err := digest(ctx, filepath.Join(src, filepath.FromSlash(name)), func(n int) {
+			done += uint64(n)
+			progress("verify", done, max(done, total))
+		})
 		if err != nil {
 			return err
 		}
-		if sum := sha256.Sum256(data); !bytes.Equal(sum[:], want) {
-			return fmt.Errorf("%s was changed: its digest is %x, want %v", name, sum, want)
+		if !bytes.Equal(sum, want) {
+			return fmt.Errorf("%s was changed: its digest is %v, want %v", name, sum, want)
 		}
 	}
+
 	return nil
+}
+
+// plainName reports whether a name is that of a file in a directory.
+func plainName(name string) bool {
+	return filepath.IsLocal(name) && filepath.Base(name) == name && name != "."
+}
+
+// digest returns the SHA-256 of a file. It calls read with the number of bytes of each step.
+func digest(ctx context.Context, path string, read func(n int)) (snapshots.Hex, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+
+	sum, buf := sha256.New(), make([]byte, pieceBytes)
+	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		n, err := f.Read(buf)
+		sum.Write(buf[:n])
+		read(n)
+		if errors.Is(err, io.EOF) {
+			return sum.Sum(nil), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/backends"
@@ -28,8 +29,11 @@ const (
 	recordsBytes = 512 << 10 // of the records in one part, unless a single record is larger
 )
 
-// snapshotPrefix begins the names of the snapshot's files in the parts of a backup.
-const snapshotPrefix = "snapshot/"
+// Prefixes of the names of files in the parts of a backup.
+const (
+	snapshotPrefix  = "snapshot/"
+	consensusPrefix = ConsensusName + "/"
+)
 
 // Sender sends a backup of a home in parts. Together, the parts are all that is needed to make
 // another home.
@@ -42,6 +46,8 @@ type Sender struct {
 	Backends backends.Record  // what the home's chain needs
 	History  *history.History // of the home's log; nil: it is unknown
 
+	Consensus consensus.Copy // of the files of the home's consensus; nil: it keeps none of its own
+
 	OpenLog func(from uint64) (*eventlog.Cursor, error) // reads the log from a record on
 	Send    func(*apiv1.BackupResponse) error           // sends a part
 }
@@ -53,10 +59,18 @@ func (b *Sender) Run(ctx context.Context) error {
 		return err
 	}
 
-	if err := b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_Begin{Begin: &apiv1.BackupBegin{
+	begin := &apiv1.BackupBegin{
 		Snapshot: m, First: b.First, Last: b.Last, LogId: b.Manifest.LogID, Bytes: b.Manifest.Bytes,
 		Backends: b.Backends.JSON(), History: b.History.JSON(),
-	}}}); err != nil {
+	}
+	if b.Consensus != nil {
+		facts := b.Consensus.Facts()
+		begin.Bytes += facts.Bytes
+		if begin.Consensus, err = json.Marshal(facts); err != nil {
+			return err
+		}
+	}
+	if err := b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_Begin{Begin: begin}}); err != nil {
 		return err
 	}
 
@@ -65,6 +79,18 @@ func (b *Sender) Run(ctx context.Context) error {
 			return os.Open(filepath.Join(b.Home, name))
 		}); err != nil {
 			return err
+		}
+	}
+
+	if b.Consensus != nil { // first, because the consensus cannot clean up while it is copied
+		if err := b.Consensus.Send(ctx, func(name string, piece []byte, last bool) error {
+			return b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{
+				File: &apiv1.BackupFile{Name: consensusPrefix + name, Data: piece, Last: last}}})
+		}); err != nil {
+			return fmt.Errorf("backup: %w", err)
+		}
+		if err := b.Consensus.Close(); err != nil {
+			return fmt.Errorf("backup: %w", err)
 		}
 	}
 

@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/durable"
@@ -44,6 +46,8 @@ type Writer struct {
 	file    *os.File // the file whose pieces are coming; nil: none
 	name    string   // of file
 	written int64    // bytes of all files so far
+	total   int64    // bytes of all files, approximately
+	whole   []string // files of the consensus that are complete
 }
 
 // NewWriter begins a backup in dest, which must be vacant (see RequireVacant). Until Finish, the
@@ -57,7 +61,7 @@ func NewWriter(dest string, o Options) (*Writer, error) {
 
 	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.ProgressFunc(), prove: o.prove,
 		sum: newRecordSum(), token: o.Token}
-	w.info = Info{Format: formatVersion, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
+	w.info = Info{Format: formatDigests, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
 		Token: len(o.Token) > 0}
 
 	if err := os.RemoveAll(w.tmp); err != nil {
@@ -139,7 +143,7 @@ func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	w.info.Snapshot, w.info.Bytes = m.ID, m.Bytes
 	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = m.ChainID, m.Period, m.Height, m.AppHash
 	w.info.LogID, w.info.First, w.info.Last = b.LogId, b.First, b.Last
-	w.next = b.First
+	w.next, w.total = b.First, b.Bytes
 
 	if len(b.Backends) > 0 {
 		if w.info.Backends, err = backends.Parse(backends.FileName, b.Backends); err != nil {
@@ -148,6 +152,12 @@ func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	}
 	if len(b.History) > 0 {
 		if w.info.History, err = history.Parse(b.History); err != nil {
+			return err
+		}
+	}
+
+	if len(b.Consensus) > 0 {
+		if err := w.beginConsensus(b.Consensus); err != nil {
 			return err
 		}
 	}
@@ -164,11 +174,30 @@ func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	return err
 }
 
+// beginConsensus takes what the backup has of the consensus.
+func (w *Writer) beginConsensus(data []byte) error {
+	w.info.Consensus = new(consensus.Facts)
+	if err := json.Unmarshal(data, w.info.Consensus); err != nil {
+		return fmt.Errorf("backup: the files of the consensus: %w", err)
+	}
+	for _, name := range w.info.Consensus.Files {
+		if !plainName(name) {
+			return fmt.Errorf("backup: file %q of the consensus does not belong in a backup", name)
+		}
+	}
+	w.info.Format = formatConsensus
+	return os.MkdirAll(filepath.Join(w.tmp, ConsensusName), 0o700)
+}
+
 // path returns the path of a file of the backup. It returns an error for a name that does not
 // belong in a backup.
 func (w *Writer) path(name string) (string, error) {
 	if name == chain.GenesisFile || name == config.FileName {
 		return filepath.Join(w.tmp, name), nil
+	}
+	if base, ok := strings.CutPrefix(name, consensusPrefix); ok && w.info.Consensus != nil &&
+		slices.Contains(w.info.Consensus.Files, base) {
+		return filepath.Join(w.tmp, ConsensusName, base), nil
 	}
 
 	base, ok := strings.CutPrefix(name, snapshotPrefix)
@@ -202,13 +231,16 @@ func (w *Writer) piece(p *apiv1.BackupFile) (err error) {
 	}
 
 	w.written += int64(len(p.Data))
-	w.progress("copy", uint64(w.written), uint64(max(w.written, w.info.Bytes)))
+	w.progress("copy", uint64(w.written), uint64(max(w.written, w.total)))
 	if !p.Last {
 		return nil
 	}
 
 	f := w.file
 	w.file = nil
+	if base, ok := strings.CutPrefix(p.Name, consensusPrefix); ok {
+		w.whole = append(w.whole, base)
+	}
 
 	return errors.Join(f.Sync(), f.Close())
 }
@@ -247,7 +279,7 @@ func (w *Writer) records(p *apiv1.BackupRecords) error {
 
 // Finish proves that the backup is whole (see Options.Prove) and moves it to its destination.
 func (w *Writer) Finish(ctx context.Context) (Info, error) {
-	if !w.ended || w.file != nil {
+	if !w.ended || w.file != nil || w.info.Consensus != nil && !slices.Equal(w.whole, w.info.Consensus.Files) {
 		return w.info, errors.New("backup: it is not complete")
 	}
 	if err := w.log.Close(); err != nil {
@@ -268,7 +300,7 @@ func (w *Writer) Finish(ctx context.Context) (Info, error) {
 		err = durable.OS.WriteNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
 	}
 	if err == nil {
-		data, err = w.seal()
+		data, err = w.seal(ctx)
 	}
 	if err == nil {
 		err = durable.OS.WriteNew(filepath.Join(w.tmp, FileName), data, 0o600)
@@ -277,7 +309,11 @@ func (w *Writer) Finish(ctx context.Context) (Info, error) {
 		err = w.prove(ctx, w.tmp)
 	}
 
-	for _, d := range []string{dir, filepath.Dir(dir), w.tmp} {
+	dirs := []string{dir, filepath.Dir(dir), w.tmp}
+	if w.info.Consensus != nil {
+		dirs = append(dirs, filepath.Join(w.tmp, ConsensusName))
+	}
+	for _, d := range dirs {
 		if err == nil {
 			err = durable.OS.SyncDir(d)
 		}

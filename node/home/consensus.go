@@ -28,8 +28,8 @@ func CheckKind(home string, k consensus.Kind) error {
 // names the kind: then the error says which files are gone.
 func AddBackends(home string, backends map[string]chain.Backend, kinds ...consensus.Kind) error {
 	for _, k := range kinds {
-		h, ok := k.(consensus.Homed)
-		if !ok || h.Claim(home) == nil && !names(home, k) {
+		b, ok := k.(consensus.BackendKind)
+		if !ok || !belongs(home, k) {
 			continue
 		}
 
@@ -37,7 +37,7 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 		if err != nil {
 			return err
 		}
-		theirs, err := h.Backends(home, g)
+		theirs, err := b.Backends(home, g)
 		if err != nil {
 			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
@@ -49,10 +49,56 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 	return nil
 }
 
+// BindBackends replaces each backend that depends on the genesis by the one of the home's chain.
+// Errors are exit.ErrConfig.
+func BindBackends(home string, backends map[string]chain.Backend) error {
+	g, err := ReadGenesis(home)
+	if err != nil {
+		return err
+	}
+	if err := chain.BindBackends(g, backends); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	return nil
+}
+
+// belongs reports whether a home has the files of a kind, or its configuration names the kind.
+func belongs(home string, k consensus.Kind) bool {
+	h, ok := k.(consensus.Homed)
+	return ok && h.Claim(home) != nil || names(home, k)
+}
+
 // names reports whether the configuration of a home names a kind.
 func names(home string, k consensus.Kind) bool {
 	c, err := config.Load(home)
 	return err == nil && c.Consensus.Kind == k.Name()
+}
+
+// NoCopy returns the error for a backup of a home with a kind of consensus whose files no backup
+// has.
+func NoCopy(k consensus.Kind) error {
+	return fmt.Errorf("%w: a home with consensus %s has files that no backup has: stop the node and copy the whole "+
+		"home instead", exit.ErrConfig, k.Name())
+}
+
+// Restorer returns the kind of consensus that the configuration in dir names, if that kind keeps
+// files of its own in the home, or nil. A kind whose files no backup has is an error.
+func Restorer(dir string) (consensus.Restorer, config.Config, error) {
+	c, err := config.Load(dir)
+	if err != nil {
+		return nil, c, err
+	}
+	k, ok := consensus.Lookup(c.Consensus.Kind)
+	if !ok {
+		return nil, c, fmt.Errorf("%w: consensus.kind = %q: this program has no such kind", exit.ErrConfig,
+			c.Consensus.Kind)
+	}
+
+	r, ok := k.(consensus.Restorer)
+	if _, homed := k.(consensus.Homed); homed && !ok {
+		return nil, c, NoCopy(k)
+	}
+	return r, c, nil
 }
 
 // TraitsOf returns the traits of the kind of consensus that the configuration in dir names. If the

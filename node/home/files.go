@@ -13,6 +13,7 @@ const (
 	inflightPath = "data/inflight"
 	snapshotDir  = "data/snapshots"
 	peersDir     = "data/statesync" // snapshots for peers
+	followers    = "data/followers.json"
 )
 
 // LogDir returns the directory of a home's event log.
@@ -29,3 +30,6 @@ func SnapshotDir(home string) string { return filepath.Join(home, filepath.FromS
 
 // StateSyncDir returns the directory of the snapshots that a home offers to its peers.
 func StateSyncDir(home string) string { return filepath.Join(home, filepath.FromSlash(peersDir)) }
+
+// FollowersPath returns the path of the note of a home's followers (see retention.Followers).
+func FollowersPath(home string) string { return filepath.Join(home, filepath.FromSlash(followers)) }

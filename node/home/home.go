@@ -41,6 +41,10 @@ type InitOptions struct {
 	// GovernanceKey is the governance key of a new genesis.
 	GovernanceKey []byte
 
+	// Agents and AgentThreshold are those of a new genesis.
+	Agents         []chain.Agent
+	AgentThreshold uint64
+
 	// ResetOffset, if not 0, allows resets in a new genesis: see chain.Resets.
 	ResetOffset uint64
 }
@@ -124,7 +128,7 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 			o.ChainID = "coppice-" + hex.EncodeToString(b[:])
 		}
 		g = chain.NewGenesis(o.ChainID, time.Now())
-		g.GovernanceKey = o.GovernanceKey
+		g.GovernanceKey, g.Agents, g.AgentThreshold = o.GovernanceKey, o.Agents, o.AgentThreshold
 		if o.ResetOffset != 0 {
 			g.Resets = &chain.Resets{Mode: chain.Regenesis, Offset: o.ResetOffset}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/backends"
@@ -27,7 +28,7 @@ func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Inf
 	defer h.Close()
 
 	h.fatal = o.Fatal
-	if err := home.TraitsOf(dir).NoBackup; err != nil {
+	if _, _, err := home.Restorer(dir); err != nil {
 		return backup.Info{}, err
 	}
 	if err := checkFiles(dir, false); err != nil {
@@ -76,13 +77,36 @@ func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options)
 		return info, err
 	}
 
+	files, err := h.copyConsensus(ctx)
+	if err != nil {
+		return info, err
+	}
+	if files != nil {
+		defer files.Close()
+	}
+
 	b := backup.Sender{Home: h.home, Snapshots: h.Snapshots(), Manifest: m, First: min(m.Index+1, floor),
-		Last: l.Durable(), OpenLog: l.Cursor, Send: w.Take, Backends: needs, History: h.history()}
+		Last: l.Durable(), OpenLog: l.Cursor, Send: w.Take, Backends: needs, History: h.history(),
+		Consensus: files}
 	if err := b.Run(ctx); err != nil {
 		return info, err
 	}
 
 	return w.Finish(ctx)
+}
+
+// copyConsensus returns a copy of the files of the home's consensus, or nil if it keeps none of its
+// own.
+func (h *StoppedHome) copyConsensus(ctx context.Context) (consensus.Copy, error) {
+	k, c, err := home.Restorer(h.home)
+	if err != nil || k == nil {
+		return nil, err
+	}
+	g, err := home.ReadGenesis(h.home)
+	if err != nil {
+		return nil, err
+	}
+	return k.CopyStopped(ctx, c.ConsensusHome(h.home, g))
 }
 
 // history returns the history of the home's log, or nil if it is unknown: then no cursor of before

@@ -20,6 +20,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/backup"
@@ -290,20 +291,29 @@ func (s *specimen) fate(t *testing.T) (fate, error) {
 	used := filepath.Join(dir, "used") // a start and a backup change a home
 	require.NoError(t, copyTree(s.home, used))
 
-	if !s.comet {
-		dest, restored := filepath.Join(dir, "backup"), filepath.Join(dir, "restored")
-		if _, err := Backup(t.Context(), used, dest, backup.Options{Program: "test"}); err != nil {
-			if code := exit.Code(err); code != exit.Damage && code != exit.Config {
-				return lie, fmt.Errorf("backup exits %d: %w", code, err)
-			}
-			return notBackedUp, err
+	dest, restored := filepath.Join(dir, "backup"), filepath.Join(dir, "restored")
+	if _, err := Backup(t.Context(), used, dest, backup.Options{Program: "test"}); err != nil {
+		if code := exit.Code(err); code != exit.Damage && code != exit.Config {
+			return lie, fmt.Errorf("backup exits %d: %w", code, err)
 		}
-		if _, err := Restore(t.Context(), dest, restored, nil); err != nil {
-			return lie, fmt.Errorf("restore: %w", err)
+		return notBackedUp, err
+	}
+
+	var o RestoreOptions
+	if s.comet {
+		keys := filepath.Join(dir, "keys")
+		if err := comethome.SaveKeys(comethome.Dir(used), keys); err != nil {
+			return lie, fmt.Errorf("keys: %w", err)
 		}
-		if err := s.starts(t, restored); err != nil {
-			return lie, fmt.Errorf("start of what was restored: %w", err)
-		}
+		o.Consensus = comethome.RestoreOptions{Keys: keys, AbandonLater: true}
+	}
+	if _, err := RestoreWith(t.Context(), dest, restored, o); err != nil {
+		return lie, fmt.Errorf("restore: %w", err)
+	}
+	if s.comet {
+		used = restored // one start takes long enough
+	} else if err := s.starts(t, restored); err != nil {
+		return lie, fmt.Errorf("start of what was restored: %w", err)
 	}
 
 	if err := s.starts(t, used); err != nil {

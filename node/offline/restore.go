@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/durable"
@@ -39,6 +40,25 @@ const (
 // exit.ErrDamage.
 func Restore(ctx context.Context, src, dir string, progress func(step string, done, total uint64)) (backup.Info,
 	error) {
+	return RestoreWith(ctx, src, dir, RestoreOptions{Progress: progress})
+}
+
+// RestoreOptions say how a home with a kind of consensus is restored.
+type RestoreOptions struct {
+	// Consensus are options of the backup's kind of consensus, such as the keys of a validator; nil
+	// stands for its defaults.
+	Consensus any
+
+	// Note, if set, is told what the operator must know before the node of the new home starts.
+	Note func(text string)
+
+	// Progress, if set, is called with the step that the restoration is at, and how far that is.
+	Progress func(step string, done, total uint64)
+}
+
+// RestoreWith is Restore with options.
+func RestoreWith(ctx context.Context, src, dir string, o RestoreOptions) (backup.Info, error) {
+	progress := o.Progress
 	if progress == nil {
 		progress = func(string, uint64, uint64) {}
 	}
@@ -51,12 +71,10 @@ func Restore(ctx context.Context, src, dir string, progress func(step string, do
 	if err != nil {
 		return info, exit.Classify(err)
 	}
-	if err := home.TraitsOf(src).NoBackup; err != nil {
-		return info, err
-	}
 
 	tmp := dir + restoringSuffix
-	r := restoration{src: src, home: tmp, info: info, progress: progress, copy: copyFile}
+	r := restoration{src: src, home: tmp, info: info, progress: progress, copy: copyFile,
+		options: o}
 	if err := r.make(ctx); err != nil {
 		return info, errors.Join(err, os.RemoveAll(tmp))
 	}
@@ -89,6 +107,7 @@ type restoration struct {
 	info      backup.Info
 	progress  func(step string, done, total uint64)
 	copy      func(from, to string, mode fs.FileMode) error // copies a file of the snapshot
+	options   RestoreOptions
 }
 
 // make makes the home in place of what is left of an earlier attempt. Its errors have a class.
@@ -105,6 +124,9 @@ func (r *restoration) run(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	if err := r.files(); err != nil {
+		return err
+	}
+	if err := r.consensus(ctx); err != nil {
 		return err
 	}
 	id, err := r.log(ctx)
@@ -185,6 +207,40 @@ func (r *restoration) files() error {
 	}
 
 	return err
+}
+
+// consensus makes the files of the home's kind of consensus, if it keeps any of its own.
+func (r *restoration) consensus(ctx context.Context) error {
+	k, c, err := home.Restorer(r.home)
+	if err != nil {
+		return err
+	}
+
+	facts := r.info.Consensus
+	switch {
+	case k == nil && facts == nil && r.options.Consensus == nil:
+		return nil
+	case k == nil && facts == nil:
+		return fmt.Errorf("%w: backup %s is of a node with consensus %s, which has no keys and signs nothing",
+			exit.ErrConfig, r.src, c.Consensus.Kind)
+	case k == nil, facts == nil, k.Name() != facts.Kind:
+		return fmt.Errorf("%w: backup %s does not have the files of consensus %s, which its %s names", exit.ErrDamage,
+			r.src, c.Consensus.Kind, config.FileName)
+	}
+
+	g, err := home.ReadGenesis(r.home)
+	if err != nil {
+		return err
+	}
+	note := r.options.Note
+	if note == nil {
+		note = func(string) {}
+	}
+
+	return k.Restore(ctx, c.ConsensusHome(r.home, g), consensus.Restoring{
+		From: filepath.Join(r.src, backup.ConsensusName), Facts: *facts, Options: r.options.Consensus, Note: note,
+		Progress: func(done, total uint64) { r.progress("consensus", done, total) },
+	})
 }
 
 // facts writes what the backup knows of the home that it is from: the backends that the chain

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,14 +101,17 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 		o.Disk = vfs.Default
 	}
 
-	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend), report: &v,
-		pending: newPending()}
+	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend),
+		traits: home.TraitsOf(dir), report: &v, pending: newPending()}
 
 	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
 
 	if err := home.AddBackends(dir, r.backends, consensus.Kinds()...); err != nil {
+		return v, err
+	}
+	if err := home.BindBackends(dir, r.backends); err != nil {
 		return v, err
 	}
 
@@ -119,6 +123,7 @@ type verification struct {
 	VerifyOptions
 	home     string // its directory
 	backends map[string]chain.Backend
+	traits   consensus.Traits // of the home's kind of consensus
 	report   *Verified
 
 	pending    pending
@@ -131,20 +136,41 @@ type verification struct {
 }
 
 // run checks the home.
-func (r *verification) run(ctx context.Context) (err error) {
-	if err := home.StateWithoutLog(r.Disk, r.home); err != nil {
+func (r *verification) run(ctx context.Context) error {
+	defer r.closeState()
+	if begun, err := r.read(ctx); err != nil || !begun {
 		return err
 	}
 
-	if logs, err := home.HasFile(r.Disk, home.LogDir(r.home), func(name string) bool {
+	began := time.Now()
+	defer func() { r.report.ReplayTook = time.Since(began) }()
+
+	return r.replay(ctx)
+}
+
+// closeState closes the home's state, if it is open.
+func (r *verification) closeState() {
+	if r.state != nil {
+		r.state.Close() // it is open for reading only
+	}
+}
+
+// read reads the log, the state and the snapshots, and leaves the state open. begun is false if no
+// node was ever started in the home.
+func (r *verification) read(ctx context.Context) (begun bool, err error) {
+	if err := home.StateWithoutLog(r.Disk, r.home); err != nil {
+		return false, err
+	}
+
+	if begun, err = home.HasFile(r.Disk, home.LogDir(r.home), func(name string) bool {
 		return strings.HasSuffix(name, ".seg")
-	}); err != nil || !logs {
-		return err // a home that was never started
+	}); err != nil || !begun {
+		return false, err
 	}
 
 	for _, path := range []string{install.MarkerPath(r.home), home.StateDir(r.home) + ".new"} {
 		if _, err := r.Disk.Stat(path); err == nil {
-			return fmt.Errorf("%w: an installation of a snapshot was interrupted (%s): complete it first with a "+
+			return true, fmt.Errorf("%w: an installation of a snapshot was interrupted (%s): complete it first with a "+
 				"start, or with any 'coppice snapshot' command", exit.ErrConfig, path)
 		}
 	}
@@ -158,31 +184,24 @@ func (r *verification) run(ctx context.Context) (err error) {
 				r.Progress("log", uint64(p.Done), uint64(p.Total))
 			}
 		}}); err != nil {
-		return err
+		return true, err
 	}
 
 	r.report.LogTook = time.Since(began)
 	if err := r.checkBackends(ctx); err != nil {
-		return err
+		return true, err
 	}
 
 	began = time.Now()
-	err = r.scan(ctx)
-	if r.state != nil {
-		defer r.state.Close()
+	if err := r.scan(ctx); err != nil {
+		return true, err
 	}
-	if err == nil {
-		err = r.readSnapshots(ctx)
+	if err := r.readSnapshots(ctx); err != nil {
+		return true, err
 	}
-	if err != nil {
-		return err
-	}
-
 	r.report.StateTook = time.Since(began)
-	began = time.Now()
-	defer func() { r.report.ReplayTook = time.Since(began) }()
 
-	return r.replay(ctx)
+	return true, nil
 }
 
 // checkBackends returns an error if replay would lack a backend. What a home needs is read in any
@@ -427,7 +446,16 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 		}
 	}
 
-	return r.replayed.Seal()
+	failures, err := worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed},
+		Conduct: r.traits.Conduct}.EndBlock(ctx, b)
+	if err != nil {
+		return chain.Staged{}, err
+	}
+
+	staged, err := r.replayed.Seal()
+	staged.HookFailures = failures
+
+	return staged, err
 }
 
 // direct gives one worker at a time access to a state. It stands in for the storage engine of a
@@ -444,6 +472,11 @@ func (d direct) Finish(_ context.Context, v chain.Version, changes []*logv1.Chan
 	return d.db.Finish(v, changes, result)
 }
 
+// EndBlock implements worker.HookStore.
+func (d direct) EndBlock(_ context.Context, v chain.Version, changes []*logv1.Change) error {
+	return d.db.EndBlock(v, changes)
+}
+
 // sameOutcome returns an error if the outcome of an execution differs from the logged one.
 func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
@@ -457,6 +490,13 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
 				exit.ErrDamage, m.Height, i, was.Id, was.Code, was.Data, got.Code, got.Data)
 		}
+	}
+
+	if !slices.EqualFunc(s.HookFailures, m.HookFailures, func(a, b *logv1.HookFailure) bool {
+		return a.Backend == b.Backend && a.Code == b.Code
+	}) {
+		return fmt.Errorf("%w: block %d: the log has the failures of hooks %v, executing it again gives %v",
+			exit.ErrDamage, m.Height, m.HookFailures, s.HookFailures)
 	}
 
 	if len(s.Changes) != len(m.Changes) {

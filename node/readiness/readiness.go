@@ -46,6 +46,8 @@ type Tracker struct {
 	state    chain.State         // the newest that was seen
 	last     consensus.Condition // what Condition returned last, with the time of its state
 	stopping bool
+
+	news chan struct{} // wakes Watch when Condition has found another state
 }
 
 // New returns a Tracker that has seen nothing yet.
@@ -53,7 +55,7 @@ func New(s Sources) *Tracker {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
-	return &Tracker{Sources: s}
+	return &Tracker{Sources: s, news: make(chan struct{}, 1)}
 }
 
 // Stop makes the condition Stopping from now on.
@@ -109,6 +111,10 @@ func (t *Tracker) Condition() consensus.Condition {
 
 	if c.Since = t.last.Since; c.State != t.last.State {
 		c.Since = t.Now()
+		select {
+		case t.news <- struct{}{}:
+		default:
+		}
 	}
 	t.last = c
 
@@ -136,6 +142,7 @@ func (t *Tracker) Watch(ctx context.Context, changed func(consensus.Condition)) 
 
 		select {
 		case <-look.C:
+		case <-t.news: // somebody else's look has found what this one would
 		case <-ctx.Done():
 			return
 		}

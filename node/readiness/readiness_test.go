@@ -132,3 +132,25 @@ func TestWatchReportsWhatIsNew(t *testing.T) {
 		require.Equal(t, []string{"ready", "catching_up: 9 blocks behind", "catching_up: 8 blocks behind"}, said)
 	})
 }
+
+// What somebody is told when they ask is reported at the same time, and not at the next look: a
+// node that is ready for a tenth of a second says so.
+func TestWatchReportsAtOnceWhatAnotherLookHasFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		said := make(chan consensus.Readiness, 3)
+		go r.Watch(ctx, func(c consensus.Condition) { said <- c.State })
+		require.Equal(t, consensus.Ready, <-said)
+
+		begun := time.Now()
+		synctest.Wait()
+		r.mu.Lock()
+		r.driver.Is(consensus.NoQuorum, "1 of 4")
+		r.mu.Unlock()
+		require.Equal(t, consensus.NoQuorum, r.Condition().State)
+		require.Equal(t, consensus.NoQuorum, <-said)
+		require.Equal(t, begun, time.Now())
+	})
+}

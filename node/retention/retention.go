@@ -83,6 +83,9 @@ type retention struct {
 	store storage.Client
 
 	floors map[string]*eventlog.Retainer // by name
+
+	followers Followers // as they are on the disk; nil: not read yet
+	noted     time.Time // when they were written
 }
 
 // newRetention returns an incarnation of the engine that uses the engines of c.
@@ -165,7 +168,7 @@ func (r *retention) round(ctx context.Context) error {
 		}
 	}
 
-	return r.truncate(ctx, list)
+	return errors.Join(r.truncate(ctx, list), r.note(stat))
 }
 
 // newestIndex returns the log index of the newest snapshot, 0 if there is none.

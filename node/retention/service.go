@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -101,7 +102,8 @@ const backupRetainer = "backup"
 
 // Backup sends a backup of the running node: see api.Snapshots.
 func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error {
-	if err := s.NoBackup; err != nil {
+	driver, err := s.Consensus()
+	if err != nil {
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	}
 
@@ -109,6 +111,12 @@ func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	if err != nil {
 		return err
 	}
+
+	keep := func() {}
+	if driver != nil {
+		keep = driver.Keep() // the copy must go back to the end of the records
+	}
+	defer keep()
 
 	m, release, err := s.takeHeld(ctx)
 	if err != nil {
@@ -122,6 +130,17 @@ func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	}
 	defer hold.Release()
 
+	// The copy comes after the last record is known: the consensus may be ahead of the log, and
+	// brings the missing blocks at a start. The log must not be ahead of the consensus.
+	var files consensus.Copy
+	if driver != nil {
+		if files, err = driver.Copy(ctx); err != nil {
+			return err
+		}
+		defer files.Close()
+	}
+	keep()
+
 	needs, err := backends.Read(s.Home) // the start has written both
 	if err != nil {
 		return err
@@ -133,7 +152,7 @@ func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 
 	open := func(from uint64) (*eventlog.Cursor, error) { return log.Cursor(ctx, from) }
 	b := backup.Sender{Home: s.Home, Snapshots: s.Dir(), Manifest: m, First: first, Last: last,
-		OpenLog: open, Send: send, Backends: needs, History: eras}
+		OpenLog: open, Send: send, Backends: needs, History: eras, Consensus: files}
 
 	return b.Run(ctx)
 }

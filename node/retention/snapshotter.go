@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/node/api"
@@ -30,8 +31,9 @@ type Options struct {
 	// Directory resolves the engines of the current run of the node; it is nil before the first.
 	Directory func() engines.Directory
 
-	// NoBackup is the reason why the home cannot be backed up; nil if it can.
-	NoBackup error
+	// Consensus returns the driver of the consensus whose files a backup needs, or nil if the
+	// consensus keeps none of its own.
+	Consensus func() (consensus.Copier, error)
 
 	// Every is the time between two rounds of retention; 0 means DefaultEvery.
 	Every time.Duration

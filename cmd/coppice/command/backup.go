@@ -11,14 +11,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/offline"
 )
 
 func (a *app) backupCommand() *cobra.Command {
 	var asJSON, withToken, salvage bool
+	var keys string
 	cmd := &cobra.Command{
 		Use:   "backup DEST",
 		Short: "Back up a running node or a stopped home into a directory",
@@ -26,6 +29,11 @@ func (a *app) backupCommand() *cobra.Command {
 configuration. Everything that was acknowledged before the call is in the backup, and the node goes
 on meanwhile. DEST must be empty or not exist. The backup appears there complete and verified, or
 not at all.
+
+Of a home with CometBFT, the backup also has CometBFT's blocks, state and configuration as they are
+at one moment, at the height of our state or above. It never has a key. With --keys, the node key
+and the validator key are copied into a directory of their own, which must be empty or not exist.
+The signing state is never copied, because it is old as soon as the validator signs again.
 
 Verified means restored: at the end, backup restores what it wrote, in a directory beside DEST that
 it removes again, and reads that home as 'coppice verify --skip-replay' does.
@@ -37,18 +45,32 @@ one. Without any record, it takes the state alone. It prints what is lost. It ex
 everything that was acknowledged has its result in the backup, waits in it, or has expired. The home
 may be on a file system that is mounted read-only.
 
-The admin token is left out. A home with CometBFT is refused.`,
+The admin token is left out.`,
 		Example: `  coppice backup /backups/$(date +%F)
   coppice restore /backups/2026-11-22 --home /srv/coppice
+  coppice backup /backups/validator --keys /safe/validator-keys
   coppice backup --salvage /backups/what-is-left`,
 		Args: words("DEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if keys != "" && (salvage || a.address != "") {
+				return usageError(cmd, "--keys copies the keys of the home on this machine: want it without --salvage "+
+					"and --address")
+			}
+			saveKeys, err := a.keySaver(keys, args[0])
+			if err != nil {
+				return err
+			}
+
 			show := newProgress()
 			info, lost, err := a.backup(cmd.Context(), args[0],
 				backupOptions{withToken, salvage, steps(show), fatal(cmd)})
 			show.end()
 			if err != nil {
 				return err
+			}
+			if err := saveKeys(); err != nil {
+				return fmt.Errorf("the backup %s is complete, but its keys could not be copied: %w", args[0],
+					exit.Classify(err))
 			}
 
 			out := cmd.OutOrStdout()
@@ -64,6 +86,9 @@ The admin token is left out. A home with CometBFT is refused.`,
 
 			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s after it, verified\n",
 				info.ChainID, info.Height, info.AppHash, info.Snapshot, recordRange(info.First, info.Last))
+			if err == nil && keys != "" {
+				_, err = fmt.Fprintf(out, "the keys are in %s: whoever has them can sign as this validator\n", keys)
+			}
 			if err != nil || !salvage {
 				return err
 			}
@@ -75,10 +100,51 @@ The admin token is left out. A home with CometBFT is refused.`,
 	f.BoolVar(&salvage, "salvage", false, "back up what can be proved of a damaged, stopped home, and "+
 		"print what is lost")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.StringVar(&keys, "keys", "", "copy the keys of a home with CometBFT into this directory, apart from the "+
+		"backup")
 	f.BoolVar(&withToken, "with-token", false, "include the admin token; the holder of the backup then has power over "+
 		"the node")
 
 	return cmd
+}
+
+// keySaver checks that the keys of the home can be copied into a directory, apart from the backup,
+// and returns the function that copies them. An empty dir stands for no copy.
+func (a *app) keySaver(dir, backupDest string) (save func() error, err error) {
+	if dir == "" {
+		return func() error { return nil }, nil
+	}
+	if dir, err = backup.RequireVacant(dir); err != nil {
+		return nil, fmt.Errorf("--keys: %w", err)
+	}
+
+	dest, err := filepath.Abs(backupDest)
+	if err != nil {
+		return nil, err
+	}
+	if within(dir, dest) || within(dest, dir) {
+		return nil, fmt.Errorf("%w: --keys %s: want a directory apart from the backup %s", exit.ErrConfig, dir, dest)
+	}
+
+	k, c, err := home.Restorer(a.home)
+	if err == nil && k == nil {
+		err = fmt.Errorf("%w: %s has consensus %s, which has no keys", exit.ErrConfig, a.home, c.Consensus.Kind)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--keys: %w", err)
+	}
+
+	cometHome := comethome.Dir(a.home)
+	if _, err := comethome.ReadKeys(cometHome); err != nil {
+		return nil, fmt.Errorf("--keys: %w", exit.Classify(err))
+	}
+	return func() error { return comethome.SaveKeys(cometHome, dir) }, nil
+}
+
+// within reports whether path is dir or lies below it. Both are absolute.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // backupOptions are the flags of backup, and how it reports progress and fatal errors.

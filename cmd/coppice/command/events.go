@@ -221,8 +221,13 @@ func recordText(r *client.Record) string {
 			m.BlockHash)
 
 	case *logv1.BlockCommitted:
-		return fmt.Sprintf("height %d of period %d, %d results, %d changes, app hash %.8x", m.Height, m.Period,
+		text := fmt.Sprintf("height %d of period %d, %d results, %d changes, app hash %.8x", m.Height, m.Period,
 			len(m.Results), len(m.Changes), m.AppHash)
+		for _, f := range m.HookFailures {
+			text += fmt.Sprintf("; the hook of backend %s failed (%v): %s", f.Backend, f.Code,
+				oneLine(f.Log, 200))
+		}
+		return text
 
 	case *logv1.ChainReset:
 		return fmt.Sprintf("%s period %d after height %d becomes %s period %d: %s", m.OldChainId, m.OldPeriod,

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 		"own":     programWith(own{}),
 		"newer":   programWith(newer{}),
 		"unlike":  programWith(unlike{}),
+		"faulty":  programWith(faulty{}),
 	})
 }
 

@@ -32,6 +32,14 @@ type unlike struct{ own }
 
 func (unlike) Versions() (oldest, newest uint32) { return 2, 2 }
 
+// faulty is own with a mistake: it computes other values, and does not say that it is another
+// version.
+type faulty struct{ own }
+
+func (faulty) Execute(v chain.View, body []byte) ([]byte, error) {
+	return nil, v.Put(body, []byte("faulty"))
+}
+
 // programWith returns the main of a program with a backend.
 func programWith(b chain.Backend) func() {
 	return func() { os.Exit(Main(Program{Backends: []chain.Backend{b}})) }

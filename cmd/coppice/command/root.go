@@ -69,7 +69,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 		a.soakCommand(), versionCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.resetCommand(), a.keysCommand(),
 		a.genesisCommand(), a.peersCommand(),
 		a.testnetCommand())
-	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand(), a.tokenCommand())
+	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand(), a.tokenCommand(),
+		a.pruneCommand(), a.compactCommand())
 	root.AddCommand(driverCommands()...)
 	settle(root)
 

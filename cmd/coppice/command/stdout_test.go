@@ -183,6 +183,10 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("restore", "backup", "--home", "restored")
 	lost("snapshot", "restore")
 	lost("upgrade")
+	lost("prune", "--dry-run")
+	lost("prune", "--keep-heights", "1000", "--json")
+	lost("compact")
+	lost("compact", "--json")
 
 	// Commands of CometBFT and of a testnet.
 	lost("validators", "keygen", "lost.key")

@@ -30,6 +30,7 @@ type app struct {
 	home     string // of CometBFT
 	version  string
 	retain   uint64                 // blocks that CometBFT keeps; 0 is all
+	keep     *blockKeep             // keeps all blocks while a copy is made; nil: there are no copies
 	extender consensus.VoteExtender // nil: none
 	log      *zap.Logger
 	health   *health
@@ -372,7 +373,7 @@ func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, 
 // The blocks below it are in our log. A node that begins with a snapshot needs the blocks from the
 // snapshot's height on: its light client reads the first ones, and block sync reads the rest.
 func (a *app) retainHeight(s chain.State) int64 {
-	if a.retain == 0 || s.Height <= a.retain {
+	if a.retain == 0 || s.Height <= a.retain || a.keep.held() {
 		return 0
 	}
 

@@ -59,7 +59,8 @@ type Driver struct {
 	// Now returns the wall clock's time; nil means time.Now.
 	Now func() time.Time
 
-	health *health // nil: Start makes one, and Condition knows nothing
+	health *health    // nil: Start makes one, and Condition knows nothing
+	keep   *blockKeep // nil: Copy does not keep the blocks that it needs
 }
 
 // Condition returns whether the consensus is able, and if it is not, why: see
@@ -202,8 +203,8 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 
-	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log,
-		health: t.health, holds: make(chan struct{}, 1)}
+	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, keep: t.keep, extender: t.Extender,
+		log: t.Log, health: t.health, holds: make(chan struct{}, 1)}
 	if id, err := comethome.ReadIdentity(t.Home); err == nil {
 		t.app.validator, _ = hex.DecodeString(id.Validator.Address)
 	}

@@ -36,8 +36,11 @@ type Kind struct {
 }
 
 var (
-	_ consensus.Homed    = Kind{}
-	_ consensus.Verifier = Kind{}
+	_ consensus.Homed      = Kind{}
+	_ consensus.Verifier   = Kind{}
+	_ consensus.Maintainer = Kind{}
+	_ consensus.Restorer   = Kind{}
+	_ consensus.Copier     = Driver{}
 )
 
 // InitOptions describe the CometBFT home that Kind.Init makes in the home of a node.
@@ -66,11 +69,6 @@ type InitOptions struct {
 // Name returns "cometbft".
 func (Kind) Name() string { return Name }
 
-// ErrNoBackup is the error for a backup of a home with this kind. A backup has only the state, and
-// a node of a CometBFT chain also needs its CometBFT home.
-var ErrNoBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the " +
-	"node and copy the whole home instead, see docs/cometbft.md")
-
 // errNoSalvage is the error for a salvage of the log of a home with this kind. It is not needed,
 // because the chain still has the blocks that a damaged log has lost.
 var errNoSalvage = errors.New("the log of a home with consensus cometbft is not salvaged: its peers have the " +
@@ -91,8 +89,8 @@ func (Kind) Traits() consensus.Traits {
 				{ID: childFeed, Note: "hands accepted transactions to CometBFT's mempool"},
 			},
 		},
-		StateSync: true, NoBackup: ErrNoBackup, NoSalvage: errNoSalvage,
-		Validators: governance.Updates, Class: comethome.Class,
+		StateSync: true, NoSalvage: errNoSalvage,
+		Validators: governance.Updates, Conduct: conduct, Class: comethome.Class,
 		Commands: []consensus.Command{{
 			Name: child.Command, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
 		}},
@@ -117,7 +115,7 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
 		Intensity: h.Intensity, Retain: h.RetainBlocks, MemoryShare: h.MemoryShare, Version: h.Version,
 		Log: h.Log.Named("comet"),
-		Now: h.Now, health: newHealth(h.Now),
+		Now: h.Now, health: newHealth(h.Now), keep: new(blockKeep),
 	}, err
 }
 
@@ -232,6 +230,17 @@ func (Kind) Verify(ctx context.Context, h consensus.Home, s chain.State) error {
 		return err
 	}
 	return child.Verify(home)
+}
+
+// Prune removes old blocks and states of the CometBFT home in a home (see comethome.Prune).
+func (Kind) Prune(ctx context.Context, h consensus.Home, o consensus.PruneOptions) (consensus.Pruned, error) {
+	return comethome.Prune(ctx, comethome.Dir(h.Dir), o)
+}
+
+// Compact compacts the databases of the CometBFT home in a home (see comethome.Compact).
+func (Kind) Compact(ctx context.Context, h consensus.Home, progress func(step string, done, total uint64)) (
+	[]consensus.Size, error) {
+	return comethome.Compact(ctx, comethome.Dir(h.Dir), progress)
 }
 
 // Reset returns an error, because it is not supported yet.

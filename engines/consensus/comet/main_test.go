@@ -268,11 +268,19 @@ func (c *fakeCore) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait 
 	}
 }
 
-func (*fakeCore) Check(raw []byte, _ chain.State, _ time.Time) error {
+func (c *fakeCore) Check(raw []byte, _ chain.State, now time.Time) error {
+	if c.Premature(raw, now) {
+		return errors.New("not yet")
+	}
 	if bytes.HasPrefix(raw, []byte("bad")) {
 		return errors.New("the pool refuses it")
 	}
 	return nil
+}
+
+// Premature defers what begins with "later" until the second 100.
+func (*fakeCore) Premature(raw []byte, at time.Time) bool {
+	return bytes.Contains(raw, []byte("later")) && !at.After(time.Unix(100, 0))
 }
 
 func (c *fakeCore) Get(ctx context.Context, key []byte, _ uint64) ([]byte, bool, uint64, error) {

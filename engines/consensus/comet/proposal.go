@@ -3,6 +3,7 @@ package comet
 import (
 	"context"
 	"math/bits"
+	"slices"
 	"sync"
 	"time"
 
@@ -172,7 +173,7 @@ func protoSize(n int) int64 {
 
 // processProposal judges a proposal by the block and the chain's limits alone, so that all nodes
 // judge alike. It refuses a proposal that no honest proposer makes: one that is too large, has too
-// many transactions, or has bytes that are not a transaction. FinalizeBlock refuses transactions
+// many transactions, or has bytes that are not a transaction, or a transaction before its time. FinalizeBlock refuses transactions
 // for reasons of time or state.
 func (a *app) processProposal(ctx context.Context,
 	req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
@@ -186,7 +187,8 @@ func (a *app) processProposal(ctx context.Context,
 	}
 
 	resp := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}
-	if !proposable(req.Txs, s.Params) || s.InHold() && !holdable(s, req) {
+	premature := func(tx []byte) bool { return a.core.Feed.Premature(tx, req.Time) }
+	if !proposable(req.Txs, s.Params) || slices.ContainsFunc(req.Txs, premature) || s.InHold() && !holdable(s, req) {
 		resp.Status = abci.ResponseProcessProposal_REJECT
 	}
 

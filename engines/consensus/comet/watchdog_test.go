@@ -108,6 +108,7 @@ func (w *watched) Offer(context.Context, uint64, int, int, bool) ([][]byte, uint
 }
 
 func (w *watched) Check([]byte, chain.State, time.Time) error { return nil }
+func (w *watched) Premature([]byte, time.Time) bool           { return false }
 
 // watchOver starts the watchdog. The end of the test stops it.
 func watchOver(t *testing.T) *watched {

@@ -1,8 +1,6 @@
 package solo
 
 import (
-	"fmt"
-
 	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
@@ -14,7 +12,7 @@ const Name = "solo"
 // Kind is consensus with oneself, for a node without peers. It keeps no files in a home.
 type Kind struct{}
 
-var _ consensus.Homed = Kind{}
+var _ consensus.BackendKind = Kind{}
 
 // Name returns "solo".
 func (Kind) Name() string { return Name }
@@ -29,20 +27,6 @@ func (Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	return Solo{MaxTxs: h.MaxTxs, EmptyEvery: h.EmptyEvery, Now: h.Now}, nil
 }
 
-// Genesis returns nil: no options bring a genesis.
-func (Kind) Genesis(string, any) (*chain.Genesis, error) { return nil, nil }
-
-// Init makes nothing. It returns an error for options, because there are none.
-func (Kind) Init(_ consensus.Home, options any) error {
-	if options != nil {
-		return fmt.Errorf("consensus %s has no options, but got a %T", Name, options)
-	}
-	return nil
-}
-
-// Claim returns nil, because no file in a home is this kind's.
-func (Kind) Claim(string) error { return nil }
-
 // Backends returns the governance backend if the genesis allows resets. There are no validators
 // that it could change.
 func (Kind) Backends(_ string, g chain.Genesis) ([]chain.Backend, error) {
@@ -51,6 +35,3 @@ func (Kind) Backends(_ string, g chain.Genesis) ([]chain.Backend, error) {
 	}
 	return []chain.Backend{governance.New(g.GovernanceKey, g.ChainID, nil).WithResets(g.Resets.Offset)}, nil
 }
-
-// Reset does nothing, because there are no files to change.
-func (Kind) Reset(consensus.Home) error { return nil }

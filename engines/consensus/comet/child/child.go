@@ -108,9 +108,10 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	check := &guard{config: c, own: own, now: time.Now()}
+	copies := &copier{log: log}
 	n, err := made(func() (*node.Node, error) {
-		return node.NewNode(c, signer, key, Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), check.open,
-			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
+		return node.NewNode(c, signer, key, Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c),
+			copies.provide(check.open), node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
 	if err != nil {
 		return err
@@ -123,7 +124,8 @@ func Run(ctx context.Context, o Options) error {
 
 	public := c.RPC.ListenAddress
 	c.RPC.ListenAddress = "" // CometBFT's own server does not start
-	rpc, err := rpcserver.Serve(n, c.RPC, rpcserver.Options{Public: public, Private: o.RPC, Peers: hellos.present}, log)
+	rpc, err := rpcserver.Serve(n, c.RPC, rpcserver.Options{Public: public, Private: o.RPC, Peers: hellos.present,
+		Copy: copies}, log)
 	if err != nil {
 		return err
 	}

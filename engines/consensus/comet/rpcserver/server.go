@@ -29,7 +29,13 @@ type Options struct {
 
 	// Peers returns the connected peers with their validators.
 	Peers func() []Peer
+
+	// Copy, if set, answers requests for CopyPath on our own socket.
+	Copy http.Handler
 }
+
+// CopyPath is the path of a copy of CometBFT's databases, on our own socket alone.
+const CopyPath = "/coppice_copy"
 
 // Server is the RPC of a node.
 type Server struct{ listeners []io.Closer }
@@ -73,7 +79,8 @@ func Serve(n *node.Node, c *cfg.RPCConfig, o Options, log cmtlog.Logger) (s *Ser
 
 	own := *config
 	own.MaxOpenConnections = 0 // strangers must not be able to lock us out
-	err = s.listen("unix://"+o.Private, handler(env, c, private(env, o.Peers), &own, log), &cfg.RPCConfig{}, &own, log)
+	ours := withCopy(handler(env, c, private(env, o.Peers), &own, log), o.Copy)
+	err = s.listen("unix://"+o.Private, ours, &cfg.RPCConfig{}, &own, log)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +120,21 @@ func handler(env *rpccore.Environment, c *cfg.RPCConfig, methods rpccore.RoutesM
 	rpc.RegisterRPCFuncs(mux, methods, log)
 
 	return rpc.PreChecksHandler(rpc.RecoverAndLogHandler(mux, log), config)
+}
+
+// withCopy returns next with a handler for CopyPath, which gets the connection itself: it has no
+// deadline for its answer.
+func withCopy(next, copies http.Handler) http.Handler {
+	if copies == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == CopyPath {
+			copies.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // crossOrigin adds the configured CORS headers.

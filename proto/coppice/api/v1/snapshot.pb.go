@@ -781,9 +781,10 @@ type BackupBegin struct {
 	First         uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`      // index of the first record that follows
 	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`        // index of the last record that follows; first-1 if there is none
 	LogId         []byte                 `protobuf:"bytes,4,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
-	Bytes         int64                  `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`       // of the files, approximately
-	Backends      []byte                 `protobuf:"bytes,80,opt,name=backends,proto3" json:"backends,omitempty"` // backends.json of the home; empty: the home has none
-	History       []byte                 `protobuf:"bytes,81,opt,name=history,proto3" json:"history,omitempty"`   // data/history.json of the home; empty: the home has none
+	Bytes         int64                  `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`         // of the files, approximately
+	Backends      []byte                 `protobuf:"bytes,80,opt,name=backends,proto3" json:"backends,omitempty"`   // backends.json of the home; empty: the home has none
+	History       []byte                 `protobuf:"bytes,81,opt,name=history,proto3" json:"history,omitempty"`     // data/history.json of the home; empty: the home has none
+	Consensus     []byte                 `protobuf:"bytes,82,opt,name=consensus,proto3" json:"consensus,omitempty"` // what is copied of the consensus (consensus.Facts), as JSON; empty: nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -867,10 +868,17 @@ func (x *BackupBegin) GetHistory() []byte {
 	return nil
 }
 
+func (x *BackupBegin) GetConsensus() []byte {
+	if x != nil {
+		return x.Consensus
+	}
+	return nil
+}
+
 // BackupFile is a piece of a file. Files come one after the other, and their pieces in order.
 type BackupFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "genesis.json", "coppice.toml", "snapshot/…"
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "genesis.json", "coppice.toml", "snapshot/…", "consensus/…"
 	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	Last          bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // this piece completes the file
 	unknownFields protoimpl.UnknownFields
@@ -1128,7 +1136,7 @@ const file_coppice_api_v1_snapshot_proto_rawDesc = "" +
 	"\x04file\x18\x02 \x01(\v2\x1a.coppice.api.v1.BackupFileH\x00R\x04file\x129\n" +
 	"\arecords\x18\x03 \x01(\v2\x1d.coppice.api.v1.BackupRecordsH\x00R\arecords\x12-\n" +
 	"\x03end\x18\x04 \x01(\v2\x19.coppice.api.v1.BackupEndH\x00R\x03endB\x06\n" +
-	"\x04part\"\xb6\x01\n" +
+	"\x04part\"\xd4\x01\n" +
 	"\vBackupBegin\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
@@ -1136,7 +1144,8 @@ const file_coppice_api_v1_snapshot_proto_rawDesc = "" +
 	"\x06log_id\x18\x04 \x01(\fR\x05logId\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12\x1a\n" +
 	"\bbackends\x18P \x01(\fR\bbackends\x12\x18\n" +
-	"\ahistory\x18Q \x01(\fR\ahistory\"H\n" +
+	"\ahistory\x18Q \x01(\fR\ahistory\x12\x1c\n" +
+	"\tconsensus\x18R \x01(\fR\tconsensus\"H\n" +
 	"\n" +
 	"BackupFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +

@@ -269,8 +269,10 @@ type Params struct {
 	MaxTxSteps     uint64                 `protobuf:"varint,4,opt,name=max_tx_steps,json=maxTxSteps,proto3" json:"max_tx_steps,omitempty"`
 	MaxResultBytes uint64                 `protobuf:"varint,5,opt,name=max_result_bytes,json=maxResultBytes,proto3" json:"max_result_bytes,omitempty"`
 	MaxBlockBytes  uint64                 `protobuf:"varint,6,opt,name=max_block_bytes,json=maxBlockBytes,proto3" json:"max_block_bytes,omitempty"`
-	GovernanceKey  []byte                 `protobuf:"bytes,7,opt,name=governance_key,json=governanceKey,proto3" json:"governance_key,omitempty"` // ed25519, may be empty
-	ResetOffset    uint64                 `protobuf:"varint,8,opt,name=reset_offset,json=resetOffset,proto3" json:"reset_offset,omitempty"`      // heights from the decision on a reset to the next epoch; 0: no resets
+	GovernanceKey  []byte                 `protobuf:"bytes,7,opt,name=governance_key,json=governanceKey,proto3" json:"governance_key,omitempty"`     // ed25519, may be empty
+	Agents         []*Agent               `protobuf:"bytes,8,rep,name=agents,proto3" json:"agents,omitempty"`                                        // of the service of rounds, if the chain has one
+	AgentThreshold uint32                 `protobuf:"varint,9,opt,name=agent_threshold,json=agentThreshold,proto3" json:"agent_threshold,omitempty"` // how many of them must agree; 0: the smallest safe number
+	ResetOffset    uint64                 `protobuf:"varint,10,opt,name=reset_offset,json=resetOffset,proto3" json:"reset_offset,omitempty"`         // heights from the decision on a reset to the next epoch; 0: no resets
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -354,11 +356,86 @@ func (x *Params) GetGovernanceKey() []byte {
 	return nil
 }
 
+func (x *Params) GetAgents() []*Agent {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *Params) GetAgentThreshold() uint32 {
+	if x != nil {
+		return x.AgentThreshold
+	}
+	return 0
+}
+
 func (x *Params) GetResetOffset() uint64 {
 	if x != nil {
 		return x.ResetOffset
 	}
 	return 0
+}
+
+// Agent is one party of the chain's service of rounds.
+type Agent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`             // ed25519
+	Validator     []byte                 `protobuf:"bytes,3,opt,name=validator,proto3" json:"validator,omitempty"` // the address of its validator, may be empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Agent) Reset() {
+	*x = Agent{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Agent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Agent) ProtoMessage() {}
+
+func (x *Agent) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Agent.ProtoReflect.Descriptor instead.
+func (*Agent) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Agent) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Agent) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Agent) GetValidator() []byte {
+	if x != nil {
+		return x.Validator
+	}
+	return nil
 }
 
 type ValidatorUpdate struct {
@@ -372,7 +449,7 @@ type ValidatorUpdate struct {
 
 func (x *ValidatorUpdate) Reset() {
 	*x = ValidatorUpdate{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[3]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +461,7 @@ func (x *ValidatorUpdate) String() string {
 func (*ValidatorUpdate) ProtoMessage() {}
 
 func (x *ValidatorUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[3]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +474,7 @@ func (x *ValidatorUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidatorUpdate.ProtoReflect.Descriptor instead.
 func (*ValidatorUpdate) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ValidatorUpdate) GetKeyType() string {
@@ -432,7 +509,7 @@ type TxLaunched struct {
 
 func (x *TxLaunched) Reset() {
 	*x = TxLaunched{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[4]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +521,7 @@ func (x *TxLaunched) String() string {
 func (*TxLaunched) ProtoMessage() {}
 
 func (x *TxLaunched) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[4]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +534,7 @@ func (x *TxLaunched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxLaunched.ProtoReflect.Descriptor instead.
 func (*TxLaunched) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TxLaunched) GetTx() []byte {
@@ -485,7 +562,7 @@ type TxExpired struct {
 
 func (x *TxExpired) Reset() {
 	*x = TxExpired{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[5]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +574,7 @@ func (x *TxExpired) String() string {
 func (*TxExpired) ProtoMessage() {}
 
 func (x *TxExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[5]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +587,7 @@ func (x *TxExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxExpired.ProtoReflect.Descriptor instead.
 func (*TxExpired) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TxExpired) GetId() []byte {
@@ -544,7 +621,7 @@ type OrderDecided struct {
 
 func (x *OrderDecided) Reset() {
 	*x = OrderDecided{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[6]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +633,7 @@ func (x *OrderDecided) String() string {
 func (*OrderDecided) ProtoMessage() {}
 
 func (x *OrderDecided) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[6]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +646,7 @@ func (x *OrderDecided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderDecided.ProtoReflect.Descriptor instead.
 func (*OrderDecided) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OrderDecided) GetChainId() string {
@@ -642,7 +719,7 @@ type TxResult struct {
 
 func (x *TxResult) Reset() {
 	*x = TxResult{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[7]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +731,7 @@ func (x *TxResult) String() string {
 func (*TxResult) ProtoMessage() {}
 
 func (x *TxResult) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[7]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +744,7 @@ func (x *TxResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxResult.ProtoReflect.Descriptor instead.
 func (*TxResult) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TxResult) GetId() []byte {
@@ -725,7 +802,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[8]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +814,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[8]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +827,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Change) GetVersion() *Version {
@@ -793,13 +870,14 @@ type BlockCommitted struct {
 	Validators    []*ValidatorUpdate     `protobuf:"bytes,8,rep,name=validators,proto3" json:"validators,omitempty"`
 	AppHash       []byte                 `protobuf:"bytes,9,opt,name=app_hash,json=appHash,proto3" json:"app_hash,omitempty"`
 	DecidedIndex  uint64                 `protobuf:"varint,10,opt,name=decided_index,json=decidedIndex,proto3" json:"decided_index,omitempty"` // the log index of its OrderDecided
+	HookFailures  []*HookFailure         `protobuf:"bytes,11,rep,name=hook_failures,json=hookFailures,proto3" json:"hook_failures,omitempty"`  // not in the app hash
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BlockCommitted) Reset() {
 	*x = BlockCommitted{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +889,7 @@ func (x *BlockCommitted) String() string {
 func (*BlockCommitted) ProtoMessage() {}
 
 func (x *BlockCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +902,7 @@ func (x *BlockCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockCommitted.ProtoReflect.Descriptor instead.
 func (*BlockCommitted) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BlockCommitted) GetChainId() string {
@@ -897,6 +975,74 @@ func (x *BlockCommitted) GetDecidedIndex() uint64 {
 	return 0
 }
 
+func (x *BlockCommitted) GetHookFailures() []*HookFailure {
+	if x != nil {
+		return x.HookFailures
+	}
+	return nil
+}
+
+// HookFailure says that the hook of a backend failed at the end of a block: its writes were dropped.
+type HookFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backend       string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	Code          Code                   `protobuf:"varint,2,opt,name=code,proto3,enum=coppice.log.v1.Code" json:"code,omitempty"` // FAILED, PANICKED or LIMIT
+	Log           string                 `protobuf:"bytes,3,opt,name=log,proto3" json:"log,omitempty"`                             // for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookFailure) Reset() {
+	*x = HookFailure{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookFailure) ProtoMessage() {}
+
+func (x *HookFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookFailure.ProtoReflect.Descriptor instead.
+func (*HookFailure) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HookFailure) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *HookFailure) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_OK
+}
+
+func (x *HookFailure) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
 // ChainReset closes a period, which is an epoch, and names the one that follows. All of it derives
 // from the block that decided the reset and from the state after it.
 type ChainReset struct {
@@ -923,7 +1069,7 @@ type ChainReset struct {
 
 func (x *ChainReset) Reset() {
 	*x = ChainReset{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +1081,7 @@ func (x *ChainReset) String() string {
 func (*ChainReset) ProtoMessage() {}
 
 func (x *ChainReset) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +1094,7 @@ func (x *ChainReset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainReset.ProtoReflect.Descriptor instead.
 func (*ChainReset) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ChainReset) GetOldChainId() string {
@@ -1078,7 +1224,7 @@ type SnapshotInstalled struct {
 
 func (x *SnapshotInstalled) Reset() {
 	*x = SnapshotInstalled{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1236,7 @@ func (x *SnapshotInstalled) String() string {
 func (*SnapshotInstalled) ProtoMessage() {}
 
 func (x *SnapshotInstalled) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1249,7 @@ func (x *SnapshotInstalled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotInstalled.ProtoReflect.Descriptor instead.
 func (*SnapshotInstalled) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SnapshotInstalled) GetChainId() string {
@@ -1164,7 +1310,7 @@ type Base struct {
 
 func (x *Base) Reset() {
 	*x = Base{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1322,7 @@ func (x *Base) String() string {
 func (*Base) ProtoMessage() {}
 
 func (x *Base) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1335,7 @@ func (x *Base) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Base.ProtoReflect.Descriptor instead.
 func (*Base) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Base) GetChainId() string {
@@ -1254,7 +1400,7 @@ type ResetCertificate struct {
 
 func (x *ResetCertificate) Reset() {
 	*x = ResetCertificate{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1412,7 @@ func (x *ResetCertificate) String() string {
 func (*ResetCertificate) ProtoMessage() {}
 
 func (x *ResetCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1425,7 @@ func (x *ResetCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetCertificate.ProtoReflect.Descriptor instead.
 func (*ResetCertificate) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResetCertificate) GetBlock() []byte {
@@ -1324,7 +1470,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"validators\x12\x1b\n" +
 	"\tapp_state\x18\b \x01(\fR\bappState\x12\x1d\n" +
 	"\n" +
-	"init_chain\x18\t \x01(\fR\tinitChain\"\xa3\x02\n" +
+	"init_chain\x18\t \x01(\fR\tinitChain\"\xfb\x02\n" +
 	"\x06Params\x12\x1b\n" +
 	"\twindow_ns\x18\x01 \x01(\x03R\bwindowNs\x12 \n" +
 	"\fmax_tx_bytes\x18\x02 \x01(\x04R\n" +
@@ -1335,8 +1481,15 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"maxTxSteps\x12(\n" +
 	"\x10max_result_bytes\x18\x05 \x01(\x04R\x0emaxResultBytes\x12&\n" +
 	"\x0fmax_block_bytes\x18\x06 \x01(\x04R\rmaxBlockBytes\x12%\n" +
-	"\x0egovernance_key\x18\a \x01(\fR\rgovernanceKey\x12!\n" +
-	"\freset_offset\x18\b \x01(\x04R\vresetOffset\"[\n" +
+	"\x0egovernance_key\x18\a \x01(\fR\rgovernanceKey\x12-\n" +
+	"\x06agents\x18\b \x03(\v2\x15.coppice.log.v1.AgentR\x06agents\x12'\n" +
+	"\x0fagent_threshold\x18\t \x01(\rR\x0eagentThreshold\x12!\n" +
+	"\freset_offset\x18\n" +
+	" \x01(\x04R\vresetOffset\"K\n" +
+	"\x05Agent\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1c\n" +
+	"\tvalidator\x18\x03 \x01(\fR\tvalidator\"[\n" +
 	"\x0fValidatorUpdate\x12\x19\n" +
 	"\bkey_type\x18\x01 \x01(\tR\akeyType\x12\x17\n" +
 	"\apub_key\x18\x02 \x01(\fR\x06pubKey\x12\x14\n" +
@@ -1370,7 +1523,7 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\v2\x17.coppice.log.v1.VersionR\aversion\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12\x16\n" +
-	"\x06delete\x18\x04 \x01(\bR\x06delete\"\xfa\x02\n" +
+	"\x06delete\x18\x04 \x01(\bR\x06delete\"\xbc\x03\n" +
 	"\x0eBlockCommitted\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1385,7 +1538,12 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"validators\x12\x19\n" +
 	"\bapp_hash\x18\t \x01(\fR\aappHash\x12#\n" +
 	"\rdecided_index\x18\n" +
-	" \x01(\x04R\fdecidedIndex\"\xd0\x04\n" +
+	" \x01(\x04R\fdecidedIndex\x12@\n" +
+	"\rhook_failures\x18\v \x03(\v2\x1b.coppice.log.v1.HookFailureR\fhookFailures\"c\n" +
+	"\vHookFailure\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12(\n" +
+	"\x04code\x18\x02 \x01(\x0e2\x14.coppice.log.v1.CodeR\x04code\x12\x10\n" +
+	"\x03log\x18\x03 \x01(\tR\x03log\"\xd0\x04\n" +
 	"\n" +
 	"ChainReset\x12 \n" +
 	"\fold_chain_id\x18\x01 \x01(\tR\n" +
@@ -1458,41 +1616,46 @@ func file_coppice_log_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_log_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_coppice_log_v1_log_proto_goTypes = []any{
 	(Code)(0),                 // 0: coppice.log.v1.Code
 	(*Version)(nil),           // 1: coppice.log.v1.Version
 	(*ChainStarted)(nil),      // 2: coppice.log.v1.ChainStarted
 	(*Params)(nil),            // 3: coppice.log.v1.Params
-	(*ValidatorUpdate)(nil),   // 4: coppice.log.v1.ValidatorUpdate
-	(*TxLaunched)(nil),        // 5: coppice.log.v1.TxLaunched
-	(*TxExpired)(nil),         // 6: coppice.log.v1.TxExpired
-	(*OrderDecided)(nil),      // 7: coppice.log.v1.OrderDecided
-	(*TxResult)(nil),          // 8: coppice.log.v1.TxResult
-	(*Change)(nil),            // 9: coppice.log.v1.Change
-	(*BlockCommitted)(nil),    // 10: coppice.log.v1.BlockCommitted
-	(*ChainReset)(nil),        // 11: coppice.log.v1.ChainReset
-	(*SnapshotInstalled)(nil), // 12: coppice.log.v1.SnapshotInstalled
-	(*Base)(nil),              // 13: coppice.log.v1.Base
-	(*ResetCertificate)(nil),  // 14: coppice.log.v1.ResetCertificate
+	(*Agent)(nil),             // 4: coppice.log.v1.Agent
+	(*ValidatorUpdate)(nil),   // 5: coppice.log.v1.ValidatorUpdate
+	(*TxLaunched)(nil),        // 6: coppice.log.v1.TxLaunched
+	(*TxExpired)(nil),         // 7: coppice.log.v1.TxExpired
+	(*OrderDecided)(nil),      // 8: coppice.log.v1.OrderDecided
+	(*TxResult)(nil),          // 9: coppice.log.v1.TxResult
+	(*Change)(nil),            // 10: coppice.log.v1.Change
+	(*BlockCommitted)(nil),    // 11: coppice.log.v1.BlockCommitted
+	(*HookFailure)(nil),       // 12: coppice.log.v1.HookFailure
+	(*ChainReset)(nil),        // 13: coppice.log.v1.ChainReset
+	(*SnapshotInstalled)(nil), // 14: coppice.log.v1.SnapshotInstalled
+	(*Base)(nil),              // 15: coppice.log.v1.Base
+	(*ResetCertificate)(nil),  // 16: coppice.log.v1.ResetCertificate
 }
 var file_coppice_log_v1_log_proto_depIdxs = []int32{
 	3,  // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
-	4,  // 1: coppice.log.v1.ChainStarted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	1,  // 2: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
-	0,  // 3: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
-	1,  // 4: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
-	8,  // 5: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
-	9,  // 6: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
-	4,  // 7: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	3,  // 8: coppice.log.v1.ChainReset.params:type_name -> coppice.log.v1.Params
-	4,  // 9: coppice.log.v1.ChainReset.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	3,  // 10: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	5,  // 1: coppice.log.v1.ChainStarted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	4,  // 2: coppice.log.v1.Params.agents:type_name -> coppice.log.v1.Agent
+	1,  // 3: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
+	0,  // 4: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
+	1,  // 5: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
+	9,  // 6: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
+	10, // 7: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
+	5,  // 8: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	12, // 9: coppice.log.v1.BlockCommitted.hook_failures:type_name -> coppice.log.v1.HookFailure
+	0,  // 10: coppice.log.v1.HookFailure.code:type_name -> coppice.log.v1.Code
+	3,  // 11: coppice.log.v1.ChainReset.params:type_name -> coppice.log.v1.Params
+	5,  // 12: coppice.log.v1.ChainReset.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	3,  // 13: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_coppice_log_v1_log_proto_init() }
@@ -1506,7 +1669,7 @@ func file_coppice_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_log_v1_log_proto_rawDesc), len(file_coppice_log_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

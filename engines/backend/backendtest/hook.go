@@ -1,0 +1,29 @@
+package backendtest
+
+import (
+	"maps"
+
+	"github.com/coppice-go/coppice/engines/chain"
+)
+
+// EndBlock runs the hook of b at the end of a block, and keeps its writes if it succeeds. The error
+// of a failed view takes precedence. Version and BlockTime become those of the hook.
+func (s *State) EndBlock(b chain.BlockBackend, at chain.Block) error {
+	s.Calls, s.Steps, s.Reads = 0, 0, 0
+	s.Version, s.BlockTime = at.HookVersion(), at.Time
+	v := &view{state: s, keys: maps.Clone(s.Keys)}
+	if v.keys == nil {
+		v.keys = map[string]string{}
+	}
+
+	err := b.EndBlock(v, at)
+	s.Returned = err
+	if v.failed != nil {
+		return v.failed
+	}
+	if err == nil {
+		s.Keys = v.keys
+	}
+
+	return err
+}

@@ -1,0 +1,234 @@
+package replicated
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/rounds"
+)
+
+// ErrNoGenesis is the error of a backend that was not bound to a genesis.
+var ErrNoGenesis = errors.New("the service of rounds is not bound to a chain (chain.BindBackends)")
+
+// Service is the backend of a service before its chain is known.
+type Service[S any] struct{ service *rounds.Service[S] }
+
+// New returns the backend of a service. Only what ForGenesis returns executes anything.
+func New[S any](service *rounds.Service[S]) Service[S] { return Service[S]{service} }
+
+var _ chain.GenesisBackend = Service[int]{}
+
+// Name implements chain.Backend.
+func (Service[S]) Name() string { return rounds.Backend }
+
+// Check implements chain.Backend.
+func (Service[S]) Check([]byte) error { return ErrNoGenesis }
+
+// Execute implements chain.Backend.
+func (Service[S]) Execute(chain.View, []byte) ([]byte, error) { return nil, ErrNoGenesis }
+
+// ForGenesis implements chain.GenesisBackend. It returns an error if the service has a fault
+// (rounds.Service.Check), or if the genesis registers no agents for it.
+func (s Service[S]) ForGenesis(g chain.Genesis) (chain.Backend, error) { return Bind(s.service, g) }
+
+// Backend executes a service on one chain. It is safe for concurrent use.
+type Backend[S any] struct {
+	machine rounds.Machine[S]
+	chainID string
+	keys    map[rounds.Agent]ed25519.PublicKey
+	agents  map[string]rounds.Agent // by the address of the agent's validator
+}
+
+var (
+	_ chain.BlockBackend = (*Backend[int])(nil)
+	_ chain.Deferred     = (*Backend[int])(nil)
+)
+
+// Bind returns the backend of a service on the chain of a genesis.
+func Bind[S any](service *rounds.Service[S], g chain.Genesis) (*Backend[S], error) {
+	var faults []error
+	for _, f := range service.Check() {
+		faults = append(faults, f)
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("service %s: %w", service.Label(), errors.Join(faults...))
+	}
+
+	if len(g.Agents) == 0 {
+		return nil, fmt.Errorf("%s: agents: none is registered for the service %s: want {name, key, validator} of each",
+			chain.GenesisFile, service.Label())
+	}
+
+	b := &Backend[S]{chainID: g.ChainID, keys: map[rounds.Agent]ed25519.PublicKey{},
+		agents: map[string]rounds.Agent{}}
+	var names []rounds.Agent
+
+	for _, a := range g.Agents {
+		name := rounds.Agent(a.Name)
+		names, b.keys[name] = append(names, name), a.Key
+		validator, err := hex.DecodeString(a.Validator)
+		if err != nil {
+			return nil, fmt.Errorf("%s: agents: the validator of %s: %w", chain.GenesisFile, a.Name, err)
+		}
+		if len(validator) > 0 {
+			b.agents[string(validator)] = name
+		}
+	}
+
+	agents, err := rounds.NewAgents(int(g.AgentThreshold), names...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", chain.GenesisFile, err)
+	}
+
+	b.machine = rounds.Machine[S]{Service: service, Agents: agents}
+	return b, nil
+}
+
+// Name implements chain.Backend.
+func (*Backend[S]) Name() string { return rounds.Backend }
+
+// NotBefore implements chain.Deferred: a tick waits for its deadline.
+func (*Backend[S]) NotBefore(body []byte) (t time.Time, ok bool) {
+	tick, ok := rounds.DecodeTick(body)
+	return tick.After, ok
+}
+
+// Check implements chain.Backend. It refuses what no state can make right: a malformed body, an
+// agent that is not registered, and a signature that is not the agent's. A node that lags accepts
+// whatever a block accepts, because the count is judged by the block.
+func (b *Backend[S]) Check(body []byte) error {
+	if _, tick := rounds.DecodeTick(body); tick {
+		return nil
+	}
+	_, err := b.open(body)
+	return err
+}
+
+func (b *Backend[S]) open(body []byte) (rounds.Payload, error) {
+	return rounds.Open(b.chainID, body, func(a rounds.Agent) (ed25519.PublicKey, bool) {
+		key, ok := b.keys[a]
+		return key, ok
+	})
+}
+
+// Result is the result of a payload's transaction, as JSON.
+type Result struct {
+	Refused rounds.Reason `json:"refused,omitempty"` // empty: the payload counts
+}
+
+// Execute implements chain.Backend. A payload that is refused is not an error, because a refusal
+// may count as an offence, which is written.
+func (b *Backend[S]) Execute(v chain.View, body []byte) ([]byte, error) {
+	if t, ok := rounds.DecodeTick(body); ok {
+		return nil, b.tick(v, t)
+	}
+
+	p, err := b.open(body)
+	if err != nil {
+		return nil, err
+	}
+	at, err := v.Version()
+	if err != nil {
+		return nil, err
+	}
+	now, err := v.BlockTime()
+	if err != nil {
+		return nil, err
+	}
+
+	var report rounds.Report
+	if err := b.change(v, func(st rounds.State[S]) rounds.State[S] {
+		return b.machine.Admit(b.machine.Advance(st, blockOf(at, now), &report), p, &report)
+	}); err != nil {
+		return nil, err
+	}
+
+	var result Result
+	for _, refusal := range report.Refusals {
+		result.Refused = refusal.Reason
+	}
+	return json.Marshal(result)
+}
+
+// tick changes nothing: the hook of its block does.
+func (b *Backend[S]) tick(v chain.View, t rounds.Tick) error {
+	st, _, err := b.read(v)
+	if err != nil {
+		return err
+	}
+	at, err := v.Version()
+	if err != nil {
+		return err
+	}
+	now, err := v.BlockTime()
+	if err != nil {
+		return err
+	}
+	return st.Takes(t, at.Period, now)
+}
+
+// EndBlock implements chain.BlockBackend.
+func (b *Backend[S]) EndBlock(v chain.View, at chain.Block) error {
+	block := blockOf(at.HookVersion(), at.Time)
+	block.Absent, block.DoubleSigned = b.agentsOf(at.Absent), b.agentsOf(at.DoubleSigned)
+
+	return b.change(v, func(st rounds.State[S]) rounds.State[S] {
+		var report rounds.Report
+		return b.machine.End(b.machine.Advance(st, block, &report), block, &report)
+	})
+}
+
+// blockOf returns a block as the FSM sees it. The time is in UTC, whatever the zone of the node,
+// because deadlines are written.
+func blockOf(at chain.Version, now time.Time) rounds.Block {
+	return rounds.Block{Place: rounds.Place{Epoch: at.Period, Height: at.Height}, Time: now.UTC()}
+}
+
+// agentsOf returns the agents of validators, in the same order.
+func (b *Backend[S]) agentsOf(validators [][]byte) (agents []rounds.Agent) {
+	for _, address := range validators {
+		if a, ok := b.agents[string(address)]; ok {
+			agents = append(agents, a)
+		}
+	}
+	return agents
+}
+
+// change changes the FSM's state, and writes what has changed of it.
+func (b *Backend[S]) change(v chain.View, step func(rounds.State[S]) rounds.State[S]) error {
+	st, was, err := b.read(v)
+	if err != nil {
+		return err
+	}
+
+	before, err := encode(st)
+	if err != nil {
+		return err
+	}
+	after, err := encode(step(st))
+	if err != nil {
+		return err
+	}
+	if before.equal(after) {
+		return nil
+	}
+
+	return was.write(v, after)
+}
+
+// read returns the state, and what of it is written. Before the first change nothing is.
+func (b *Backend[S]) read(v chain.View) (st rounds.State[S], was parts, err error) {
+	st, was, err = Read[S](func(key []byte) ([]byte, bool, error) { return v.Get(key) })
+	if err == nil && len(was) == 0 {
+		st = b.Begin()
+	}
+	return st, was, err
+}
+
+// Begin returns the state of the service before its first block.
+func (b *Backend[S]) Begin() rounds.State[S] { return b.machine.Service.Begin(b.machine.Agents) }

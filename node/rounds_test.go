@@ -1,0 +1,145 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/rounds"
+	"github.com/coppice-go/coppice/engines/rounds/replicated"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
+	"github.com/coppice-go/coppice/node/plan"
+)
+
+// tallied is the state of the service of the tests: the sum of what the agents have agreed on.
+type tallied struct {
+	Sum int `json:"sum"`
+}
+
+// adding returns a service whose agents agree on a number again and again, and add it up.
+func adding(say func(context.Context, tallied) (int, error)) *rounds.Service[tallied] {
+	return rounds.Compose("AddingService", nil, rounds.Table[tallied]{
+		Label: "AddingAbciApp", Start: "add", Timeouts: rounds.Timeouts{rounds.Timeout: 5 * time.Second},
+		Rounds: rounds.Rows[tallied]{"add": {
+			Round: rounds.Same(say, func(s tallied, n int) tallied { return tallied{s.Sum + n} }),
+			On:    rounds.On{rounds.Done: "add", rounds.None: "add", rounds.NoMajority: "add", rounds.Timeout: "add"},
+		}}})
+}
+
+// agentKeys returns the keys of n agents, and the agents.
+func agentKeys(n int) (keys []ed25519.PrivateKey, agents []chain.Agent) {
+	for i := range n {
+		key := ed25519.NewKeyFromSeed(fmt.Appendf(nil, "%032d", i))
+		keys = append(keys, key)
+		agents = append(agents, chain.Agent{Name: fmt.Sprint("agent", i), Key: key.Public().(ed25519.PublicKey)})
+	}
+	return keys, agents
+}
+
+// The rounds of a service are executed by every block of the node's chain: through a restart
+// between decision and commit, and again by verify, with the state that Step makes of the same
+// blocks.
+func TestANodeExecutesRounds(t *testing.T) {
+	keys, agents := agentKeys(4)
+	service := adding(func(context.Context, tallied) (int, error) { return 1, nil })
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos,
+		Agents: agents})
+	require.NoError(t, err)
+	h := driveHome(t, dir, WithRounds(service))
+	_, err = h.ordering.InitChain(t.Context(), h.genesis)
+	require.NoError(t, err)
+
+	registered, err := rounds.NewAgents(0, "agent0", "agent1", "agent2", "agent3")
+	require.NoError(t, err)
+	m := rounds.Machine[tallied]{Service: service, Agents: registered}
+	want := m.Service.Begin(registered)
+	read := func() rounds.State[tallied] {
+		st, _, err := replicated.Read[tallied](func(key []byte) ([]byte, bool, error) {
+			value, found, _, err := h.store.Get(t.Context(), key, 0)
+			return value, found, err
+		})
+		require.NoError(t, err)
+		return st
+	}
+
+	// step makes a block of what the agents say, after a while.
+	step := func(after time.Duration, restart bool, said ...rounds.Payload) {
+		h.clock = h.clock.Add(after)
+		var txs [][]byte
+		for _, p := range said {
+			tx := chain.NewTx(rounds.Backend, p.Sign("test", keys[p.Agent[len("agent")]-'0']), 0)
+			tx.Nonce, tx.ValidUntil = p.Nonce("test"), h.clock.Add(time.Minute).Truncate(time.Millisecond)
+			raw, err := tx.Encode()
+			require.NoError(t, err)
+			txs = append(txs, raw)
+		}
+
+		b := h.next(txs...)
+		staged := h.order(b)
+		require.Empty(t, staged.HookFailures)
+		if restart {
+			h.cut(corePath + "/ordering")
+		}
+		require.Equal(t, staged.AppHash, h.commit(b).AppHash)
+		want, _ = m.Step(want, rounds.Block{Place: rounds.Place{Height: b.Height}, Time: b.Time.UTC(), Payloads: said})
+		was, err := json.Marshal(want)
+		require.NoError(t, err)
+		is, err := json.Marshal(read())
+		require.NoError(t, err)
+		require.Equal(t, string(was), string(is))
+	}
+	say := func(agent rounds.Agent, count uint64, said string) rounds.Payload {
+		return rounds.Payload{Agent: agent, Label: "AddingAbciApp", Count: count, Bytes: []byte(said)}
+	}
+
+	step(0, false, say("agent0", 1, "2"), say("agent1", 1, "2"))
+	step(time.Second, true, say("agent2", 1, "2"), say("agent2", 1, "3"))
+	require.Equal(t, 2, want.App.Sum)
+	before := h.next()
+	require.Empty(t, h.order(before).Changes, "an idle chain stays idle")
+	h.commit(before)
+	want, _ = m.Step(want, rounds.Block{Place: rounds.Place{Height: before.Height}, Time: before.Time.UTC()})
+	step(6*time.Second, true) // an empty block, in which the timeout fires
+	require.EqualValues(t, 3, want.Count)
+	h.close()
+
+	v, err := offline.Verify(t.Context(), dir, offline.VerifyOptions{
+		Backends: []chain.Backend{replicated.New(service)}})
+	require.NoError(t, err)
+	require.EqualValues(t, 4, v.Blocks)
+}
+
+// A program with a service and a chain without agents do not fit, nor the other way round.
+func TestAServiceAndAGenesisFit(t *testing.T) {
+	_, agents := agentKeys(4)
+	service := adding(func(context.Context, tallied) (int, error) { return 1, nil })
+
+	for _, tc := range []struct {
+		agents []chain.Agent
+		opts   []Option
+		want   string
+	}{
+		{agents, nil, "registers 4 agents, and this program has no service of rounds"},
+		{nil, []Option{WithRounds(service)}, "agents: none is registered for the service AddingService"},
+	} {
+		dir := t.TempDir()
+		_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Agents: tc.agents,
+			Profile: plan.Default})
+		require.NoError(t, err)
+		c, err := config.Load(dir)
+		require.NoError(t, err)
+		_, err = New(dir, c, append(tc.opts, WithDriver(byHand{}))...)
+		require.ErrorIs(t, err, exit.ErrConfig)
+		require.ErrorContains(t, err, tc.want)
+	}
+}
