@@ -113,6 +113,7 @@ func (a *app) note(s chain.State) {
 	}
 
 	a.height.Store(s.Height)
+	a.health.holds(s.InHold())
 	a.health.committed(s.Height)
 }
 

@@ -48,6 +48,7 @@ type health struct {
 	follows   bool
 	synced    time.Time
 	evidence  map[string]uint64 // by address
+	held      time.Time         // when the chain entered the hold that it is in; zero: it is in none
 
 	// of the polls
 	seen    *observed // nil: none since the process began
@@ -133,6 +134,26 @@ func (h *health) committed(height uint64) {
 	if int64(height) != h.height {
 		h.height, h.moved = int64(height), h.now()
 	}
+}
+
+// holds notes whether the chain is in hold, until its reset.
+func (h *health) holds(held bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	switch {
+	case !held:
+		h.held = time.Time{}
+	case h.held.IsZero():
+		h.held = h.now()
+	}
+}
+
+// isHeld reports whether the chain is in hold.
+func (h *health) isHeld() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.held.IsZero()
 }
 
 // finalizes notes the arrival of a decided block. live says that the process has taken part in the

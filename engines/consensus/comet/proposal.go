@@ -188,7 +188,8 @@ func (a *app) processProposal(ctx context.Context,
 
 	resp := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}
 	premature := func(tx []byte) bool { return a.core.Feed.Premature(tx, req.Time) }
-	if !proposable(req.Txs, s.Params) || slices.ContainsFunc(req.Txs, premature) || s.InHold() && !holdable(s, req) {
+	if !proposable(req.Txs, s.Params) || slices.ContainsFunc(req.Txs, premature) ||
+		s.InHold() && !holdable(s, req) {
 		resp.Status = abci.ResponseProcessProposal_REJECT
 	}
 

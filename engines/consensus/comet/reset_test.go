@@ -16,6 +16,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -178,4 +179,25 @@ func TestALoneValidatorIsResetWhereverItIsKilled(t *testing.T) {
 	}
 	_, err = os.Stat(filepath.Join(home, "config", "genesis.json.new"))
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// A hold ends by itself within a second. One that lasts says why the node is not able.
+func TestALongHoldIsToldOf(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := newHealth(func() time.Time { return now })
+	h.came()
+	h.committed(7)
+	h.polled(&observed{height: 7, address: "A", validators: []validator{{"A", 10}},
+		clocks: map[string]time.Time{"A": now}}, nil)
+	h.holds(true)
+	require.Equal(t, consensus.Ready, h.Condition().State, h.Condition().Reason)
+
+	now = now.Add(holdMost)
+	h.holds(true)
+	require.Equal(t, consensus.Starting, h.Condition().State)
+	require.Contains(t, h.Condition().Reason, "in hold for 3s")
+	require.True(t, h.isHeld())
+
+	h.holds(false)
+	require.Equal(t, consensus.Ready, h.Condition().State, h.Condition().Reason)
 }
