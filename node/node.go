@@ -113,7 +113,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 	n.genesis = rec
-	if err := n.bindBackends(g); err != nil {
+	if err := errors.Join(n.bindBackends(g), n.openAgent(g)); err != nil {
 		return nil, err
 	}
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/ed25519"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -9,6 +10,7 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/rounds"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/home"
@@ -30,6 +32,8 @@ type settings struct {
 	backends  map[string]chain.Backend
 	extra     []Engine
 	observers []supervisor.Observer
+	agent     rounds.Agent       // empty: the node has none
+	agentKey  ed25519.PrivateKey // of the agent
 	kind      consensus.Kind
 	driver    consensus.Driver // that of kind, unless the program brings one
 

@@ -3,14 +3,19 @@ package node
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/engines/rounds"
 	"github.com/coppice-go/coppice/engines/rounds/replicated"
 	"github.com/coppice-go/coppice/node/config"
@@ -26,9 +31,9 @@ type tallied struct {
 }
 
 // adding returns a service whose agents agree on a number again and again, and add it up.
-func adding(say func(context.Context, tallied) (int, error)) *rounds.Service[tallied] {
+func adding(say func(context.Context, tallied) (int, error), timeout time.Duration) *rounds.Service[tallied] {
 	return rounds.Compose("AddingService", nil, rounds.Table[tallied]{
-		Label: "AddingAbciApp", Start: "add", Timeouts: rounds.Timeouts{rounds.Timeout: 5 * time.Second},
+		Label: "AddingAbciApp", Start: "add", Timeouts: rounds.Timeouts{rounds.Timeout: timeout},
 		Rounds: rounds.Rows[tallied]{"add": {
 			Round: rounds.Same(say, func(s tallied, n int) tallied { return tallied{s.Sum + n} }),
 			On:    rounds.On{rounds.Done: "add", rounds.None: "add", rounds.NoMajority: "add", rounds.Timeout: "add"},
@@ -50,7 +55,7 @@ func agentKeys(n int) (keys []ed25519.PrivateKey, agents []chain.Agent) {
 // blocks.
 func TestANodeExecutesRounds(t *testing.T) {
 	keys, agents := agentKeys(4)
-	service := adding(func(context.Context, tallied) (int, error) { return 1, nil })
+	service := adding(func(context.Context, tallied) (int, error) { return 1, nil }, 5*time.Second)
 	dir := t.TempDir()
 	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos,
 		Agents: agents})
@@ -122,7 +127,7 @@ func TestANodeExecutesRounds(t *testing.T) {
 // A program with a service and a chain without agents do not fit, nor the other way round.
 func TestAServiceAndAGenesisFit(t *testing.T) {
 	_, agents := agentKeys(4)
-	service := adding(func(context.Context, tallied) (int, error) { return 1, nil })
+	service := adding(func(context.Context, tallied) (int, error) { return 1, nil }, 5*time.Second)
 
 	for _, tc := range []struct {
 		agents []chain.Agent
@@ -142,4 +147,80 @@ func TestAServiceAndAGenesisFit(t *testing.T) {
 		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, tc.want)
 	}
+}
+
+// The engine rounds runs the agent of a node on solo: it acts in one round after the other, a tick
+// ends a round whose behaviour hangs, and killed engines change no result.
+func TestANodeRunsItsAgent(t *testing.T) {
+	keys, agents := agentKeys(1)
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos,
+		Agents: agents})
+	require.NoError(t, err)
+	writeAgentKey(t, dir, keys[0])
+
+	reached := make(chan int, 1000)
+	var hung atomic.Bool
+	service := adding(func(ctx context.Context, s tallied) (int, error) {
+		reached <- s.Sum
+		if s.Sum == 2 && !hung.Swap(true) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}
+		return 1, nil
+	}, 300*time.Millisecond)
+	h := driveHome(t, dir, WithRounds(service), WithDriver(solo.Solo{}))
+	until := func(sum int) {
+		for is := range reached {
+			if is >= sum {
+				return
+			}
+		}
+	}
+
+	until(4)
+	require.True(t, hung.Load())
+	const engine = "coppice/node/engines/rounds"
+	for _, path := range []string{corePath + "/storage", engine, engine + "/follower", "coppice/node/logger"} {
+		h.cut(path)
+		for len(reached) > 0 {
+			<-reached
+		}
+		until(<-reached + 2)
+	}
+	h.close()
+
+	v, err := offline.Verify(t.Context(), dir, offline.VerifyOptions{
+		Backends: []chain.Backend{replicated.New(service)}})
+	require.NoError(t, err)
+	require.Greater(t, v.Txs, uint64(10))
+	require.Less(t, v.Blocks, 2*v.Txs)
+}
+
+// The key of an agent is that of an agent of the chain.
+func TestAForeignAgentKeyIsRefused(t *testing.T) {
+	keys, agents := agentKeys(5)
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Agents: agents[:4],
+		Profile: plan.Default})
+	require.NoError(t, err)
+	c, err := config.Load(dir)
+	require.NoError(t, err)
+	open := func() error {
+		_, err := New(dir, c, WithDriver(byHand{}), WithRounds(adding(nil, time.Second)))
+		return err
+	}
+
+	writeAgentKey(t, dir, keys[4])
+	require.ErrorIs(t, open(), exit.ErrConfig)
+	require.ErrorContains(t, open(), "is that of no agent in genesis.json")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, home.AgentKeyFile), []byte("no key"), 0o600))
+	require.ErrorIs(t, open(), exit.ErrConfig)
+	require.ErrorContains(t, open(), "agent.key: want the base64 of 32 bytes")
+}
+
+func writeAgentKey(t *testing.T, dir string, key ed25519.PrivateKey) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, home.AgentKeyFile),
+		[]byte(base64.StdEncoding.EncodeToString(key.Seed())+"\n"), 0o600))
 }

@@ -13,7 +13,7 @@ type BlockBackend interface {
 	// EndBlock is the hook. It runs after the last transaction of every block, also of an empty
 	// one, at the index that follows the last transaction's. It must be deterministic, as Execute
 	// must, and depends on nothing but the view and b. A block for which it writes nothing leaves
-	// the state as it is.
+	// the state as it is. In a block in hold (State.InHold) no hook runs.
 	//
 	// If it returns an error or panics, its writes are discarded, and BlockCommitted names the
 	// backend, the same on every node. The block and the other hooks go on.

@@ -30,6 +30,8 @@ func TestReservedKeysHaveTheirWriters(t *testing.T) {
 	} {
 		for _, backend := range []string{"kv", chain.GovernanceBackend, chain.RoundsBackend, "round", ""} {
 			require.True(t, chain.MayWrite(backend, []byte("k")))
+			require.Equal(t, backend == chain.GovernanceBackend || backend == chain.RoundsBackend,
+				chain.MayWrite(backend, []byte(chain.ResetKey)), backend)
 			require.Equal(t, backend == writer, chain.MayWrite(backend, []byte(key)), "%s writes %q", backend, key)
 		}
 	}

@@ -82,8 +82,8 @@ func (c Client) Check(raw []byte, chain chain.State, now time.Time) error {
 	return admissible(k, chain, now)
 }
 
-// Premature reports whether a block of the given time must not have raw (chain.Deferred). It depends
-// on its arguments alone.
+// Premature reports whether a block of the given time must not have raw (chain.Deferred). It
+// depends on its arguments alone.
 func (c Client) Premature(raw []byte, at time.Time) bool {
 	tx, err := chain.DecodeTx(raw)
 	if err != nil {

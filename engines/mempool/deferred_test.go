@@ -27,8 +27,8 @@ func patientTx(t *testing.T, nonce, body string) []byte {
 	return raw
 }
 
-// A transaction is refused until the time that its backend names has passed: by the clock when it is
-// submitted, by the block's time when it is proposed.
+// A transaction is refused until the time that its backend names has passed: by the clock when it
+// is submitted, by the block's time when it is proposed.
 func TestADeferredTransactionIsRefusedUntilItsTime(t *testing.T) {
 	backends := map[string]chain.Backend{"any": patient{}}
 	var late atomic.Int64

@@ -313,7 +313,7 @@ func (o *ordering) execute(ctx context.Context) error {
 	}
 
 	var failures []*logv1.HookFailure
-	if o.Hooks != nil {
+	if o.Hooks != nil && !o.state.InHold() { // a held block changes nothing
 		if failures, err = o.Hooks(ctx, *o.decided); err != nil {
 			return err
 		}

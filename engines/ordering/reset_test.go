@@ -135,3 +135,20 @@ func mustJSON(t *testing.T, v any) string {
 	require.NoError(t, err)
 	return string(b)
 }
+
+// A held block changes nothing, so no hook runs in it. The hooks run again in the next epoch.
+func TestNoHookRunsInTheHold(t *testing.T) {
+	r := start(t)
+	var ran []uint64
+	r.store.hooks = func(b chain.Block) ([]*logv1.HookFailure, error) {
+		ran = append(ran, b.Height)
+		return nil, nil
+	}
+	r.decide()
+
+	_, err := r.Order(t.Context(), block(2))
+	require.NoError(t, err)
+	_, err = r.Commit(t.Context(), 2)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1}, ran)
+}

@@ -55,9 +55,9 @@ func DecodeTick(body []byte) (t Tick, ok bool) {
 	}, true
 }
 
-// Tx returns the tick's transaction at a time after t.After, on a chain with the given window. It is
-// valid for one window after the deadline. A tick that no block took by then is made anew for the
-// next window, so that its bytes depend on the clock as little as possible.
+// Tx returns the tick's transaction at a time after t.After, on a chain with the given window. It
+// is valid for one window after the deadline. A tick that no block took by then is made anew for
+// the next window, so that its bytes depend on the clock as little as possible.
 func (t Tick) Tx(window time.Duration, now time.Time) chain.Tx {
 	valid := t.After.Add(window)
 	if late := now.Sub(t.After); late > 0 {

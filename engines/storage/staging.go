@@ -389,6 +389,9 @@ func (d *DB) EndBlock(v chain.Version, changes []*logv1.Change) error {
 	if err := checkChanges(v, changes); err != nil {
 		return fmt.Errorf("hooks at %v: %w", v, err)
 	}
+	if len(changes) > 0 && d.published.Load().held() {
+		return fmt.Errorf("hooks at %v: they write in %v, which changes nothing until the reset", v, s.block)
+	}
 	if n := outcomeSize(changes); n > chain.MaxHookBytes {
 		return fmt.Errorf("hooks at %v: they write %d bytes, want at most %d", v, n, chain.MaxHookBytes)
 	}

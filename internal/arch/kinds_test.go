@@ -67,6 +67,9 @@ var folders = []struct {
 		"the FSM is pure: it is checked, simulated and replayed without a node"},
 	{"engines/rounds/replicated", library, []string{"engines/chain", "engines/rounds"},
 		"a backend is code of transactions, and no more"},
+	{"engines/rounds/behaviours", library, []string{"engines", "engines/chain", "engines/rounds", "supervisor",
+		"proto"},
+		"behaviours run in any tree: they are handed the node through one interface"},
 	{"engines/rounds/roundstest", library, []string{"engines/rounds"}, "tables are simulated without a node"},
 
 	{"engines/router", engine, nil, ""},

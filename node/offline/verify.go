@@ -446,10 +446,13 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 		}
 	}
 
-	failures, err := worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed},
-		Conduct: r.traits.Conduct}.EndBlock(ctx, b)
-	if err != nil {
-		return chain.Staged{}, err
+	var failures []*logv1.HookFailure
+	if !r.replayed.State().InHold() { // a held block changes nothing
+		failures, err = worker.Hooks{Backends: chain.BlockBackends(r.backends), Store: direct{r.replayed},
+			Conduct: r.traits.Conduct}.EndBlock(ctx, b)
+		if err != nil {
+			return chain.Staged{}, err
+		}
 	}
 
 	staged, err := r.replayed.Seal()

@@ -42,6 +42,7 @@ func (a *app) initCommand() *cobra.Command {
 	var set settingFlags
 	var sync comethome.StateSync
 	var from []string
+	var agents string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "init",
@@ -109,8 +110,8 @@ on.`,
 			}
 
 			if cometOptions.Import != "" {
-				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every", "from",
-					"reset-offset"} {
+				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "agents", "empty-every",
+					"from", "reset-offset"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s and --import do not go together: the imported home has its own", f)
 					}
@@ -121,6 +122,15 @@ on.`,
 			if cometOptions.Profile, o.GovernanceKey, err = chain.parse(cmd); err != nil {
 				return err
 			}
+
+			if agents != "" && len(from) > 0 {
+				return usageError(cmd, "--agents and --from do not go together: the chain to join has its own")
+			}
+			registered, err := readAgents(cmd, agents)
+			if err != nil {
+				return err
+			}
+			o.Agents, o.AgentThreshold = registered.Agents, registered.Threshold
 
 			if err := syncFlags(cmd, &sync, from); err != nil {
 				return err
@@ -173,6 +183,7 @@ on.`,
 	f.StringVar(&consensus, "consensus", solo.Name, "solo, or cometbft for a chain of several nodes")
 	offer(cmd, "consensus", "solo\ta node without peers", "cometbft\tvalidators that agree")
 	chain.register(cmd)
+	f.StringVar(&agents, "agents", "", "JSON file with the agents of the chain's service of rounds")
 	f.StringVar(&cometOptions.P2P, "p2p", "", "host:port of CometBFT for its peers (default: 127.0.0.1:26656)")
 	f.StringVar(&cometOptions.RPC, "rpc", "", "host:port of CometBFT's RPC (default: 127.0.0.1:26657)")
 	f.StringVar(&cometOptions.Import, "import", "", "CometBFT home to copy keys, configuration and genesis from")

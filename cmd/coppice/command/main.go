@@ -25,6 +25,9 @@ type Program struct {
 	// has them, besides the shipped ones: start, and verify with all other commands that replay.
 	Backends []chain.Backend
 
+	// Rounds is the program's service of rounds, which RoundsOf makes; nil: it has none.
+	Rounds *Rounds
+
 	// Kinds are kinds of consensus in addition to those that we ship.
 	Kinds []consensus.Kind
 
@@ -37,6 +40,9 @@ func (p Program) nodeOptions() []node.Option {
 	options := slices.Clone(p.Node)
 	for _, b := range p.Backends {
 		options = append(options, node.WithBackend(b))
+	}
+	if p.Rounds != nil {
+		options = append(options, p.Rounds.option)
 	}
 	return options
 }

@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		"newer":   programWith(newer{}),
 		"unlike":  programWith(unlike{}),
 		"faulty":  programWith(faulty{}),
+		"adder":   adder,
+		"broken":  broken,
 	})
 }
 

@@ -67,7 +67,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 		a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
 		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(),
 		a.soakCommand(), versionCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.resetCommand(), a.keysCommand(),
-		a.genesisCommand(), a.peersCommand(),
+		a.genesisCommand(), a.peersCommand(), a.roundsCommand(),
 		a.testnetCommand())
 	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand(), a.tokenCommand(),
 		a.pruneCommand(), a.compactCommand())

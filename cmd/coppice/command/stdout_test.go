@@ -106,8 +106,11 @@ func TestLostOutputIsAFailure(t *testing.T) {
 		lost("completion", sh)
 	}
 	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate",
-		"genesis", "peers", "token", "reset"} {
+		"genesis", "peers", "token", "reset", "rounds"} {
 		lost(strings.Fields(group)...)
+	}
+	for _, leaf := range []string{"spec", "check", "status"} { // testdata/rounds.txtar: they want a service
+		tried["coppice rounds "+leaf] = true
 	}
 	lost("load", "--help")
 	lost("--version")

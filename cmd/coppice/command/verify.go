@@ -39,7 +39,7 @@ type verifyJSON struct {
 }
 
 func (a *app) verifyCommand() *cobra.Command {
-	o := offline.VerifyOptions{Backends: a.program.Backends}
+	o := offline.VerifyOptions{Backends: a.program.backends()}
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",

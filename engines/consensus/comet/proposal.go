@@ -173,8 +173,8 @@ func protoSize(n int) int64 {
 
 // processProposal judges a proposal by the block and the chain's limits alone, so that all nodes
 // judge alike. It refuses a proposal that no honest proposer makes: one that is too large, has too
-// many transactions, or has bytes that are not a transaction, or a transaction before its time. FinalizeBlock refuses transactions
-// for reasons of time or state.
+// many transactions, or has bytes that are not a transaction, or a transaction before its time.
+// FinalizeBlock refuses transactions for reasons of time or state.
 func (a *app) processProposal(ctx context.Context,
 	req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
 	defer a.working()()
@@ -188,8 +188,7 @@ func (a *app) processProposal(ctx context.Context,
 
 	resp := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}
 	premature := func(tx []byte) bool { return a.core.Feed.Premature(tx, req.Time) }
-	if !proposable(req.Txs, s.Params) || slices.ContainsFunc(req.Txs, premature) ||
-		s.InHold() && !holdable(s, req) {
+	if !proposable(req.Txs, s.Params) || slices.ContainsFunc(req.Txs, premature) || s.InHold() && !holdable(s, req) {
 		resp.Status = abci.ResponseProcessProposal_REJECT
 	}
 

@@ -42,6 +42,7 @@ type Backend[S any] struct {
 	chainID string
 	keys    map[rounds.Agent]ed25519.PublicKey
 	agents  map[string]rounds.Agent // by the address of the agent's validator
+	offset  uint64                  // of a reset
 }
 
 var (
@@ -83,6 +84,13 @@ func Bind[S any](service *rounds.Service[S], g chain.Genesis) (*Backend[S], erro
 	agents, err := rounds.NewAgents(int(g.AgentThreshold), names...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", chain.GenesisFile, err)
+	}
+
+	if g.Resets != nil {
+		b.offset = g.Resets.Offset
+	} else if p, ok := service.Period(); ok && p.Every > 0 {
+		return nil, fmt.Errorf("%s: resets: missing, and the service %s resets the chain each %d periods",
+			chain.GenesisFile, service.Label(), p.Every)
 	}
 
 	b.machine = rounds.Machine[S]{Service: service, Agents: agents}
@@ -132,19 +140,15 @@ func (b *Backend[S]) Execute(v chain.View, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := v.Version()
-	if err != nil {
-		return nil, err
-	}
-	now, err := v.BlockTime()
+	block, err := blockOf(v)
 	if err != nil {
 		return nil, err
 	}
 
-	var report rounds.Report
-	if err := b.change(v, func(st rounds.State[S]) rounds.State[S] {
-		return b.machine.Admit(b.machine.Advance(st, blockOf(at, now), &report), p, &report)
-	}); err != nil {
+	report, err := b.change(v, block, func(st rounds.State[S], block rounds.Block, r *rounds.Report) rounds.State[S] {
+		return b.machine.Admit(b.machine.Advance(st, block, r), p, r)
+	})
+	if err != nil {
 		return nil, err
 	}
 
@@ -157,36 +161,43 @@ func (b *Backend[S]) Execute(v chain.View, body []byte) ([]byte, error) {
 
 // tick changes nothing: the hook of its block does.
 func (b *Backend[S]) tick(v chain.View, t rounds.Tick) error {
+	block, err := blockOf(v)
+	if err != nil {
+		return err
+	}
 	st, _, err := b.read(v)
 	if err != nil {
 		return err
 	}
-	at, err := v.Version()
-	if err != nil {
-		return err
-	}
-	now, err := v.BlockTime()
-	if err != nil {
-		return err
-	}
-	return st.Takes(t, at.Period, now)
+	return st.Takes(t, block.Epoch, block.Time)
 }
 
 // EndBlock implements chain.BlockBackend.
 func (b *Backend[S]) EndBlock(v chain.View, at chain.Block) error {
-	block := blockOf(at.HookVersion(), at.Time)
+	block, err := blockOf(v)
+	if err != nil {
+		return err
+	}
 	block.Absent, block.DoubleSigned = b.agentsOf(at.Absent), b.agentsOf(at.DoubleSigned)
 
-	return b.change(v, func(st rounds.State[S]) rounds.State[S] {
-		var report rounds.Report
-		return b.machine.End(b.machine.Advance(st, block, &report), block, &report)
+	_, err = b.change(v, block, func(st rounds.State[S], block rounds.Block, r *rounds.Report) rounds.State[S] {
+		return b.machine.End(b.machine.Advance(st, block, r), block, r)
 	})
+	return err
 }
 
-// blockOf returns a block as the FSM sees it. The time is in UTC, whatever the zone of the node,
-// because deadlines are written.
-func blockOf(at chain.Version, now time.Time) rounds.Block {
-	return rounds.Block{Place: rounds.Place{Epoch: at.Period, Height: at.Height}, Time: now.UTC()}
+// blockOf returns the block of a view, as the FSM sees it. The time is in UTC, whatever the zone of
+// the node, because deadlines are written.
+func blockOf(v chain.View) (rounds.Block, error) {
+	at, err := v.Version()
+	if err != nil {
+		return rounds.Block{}, err
+	}
+	now, err := v.BlockTime()
+	if err != nil {
+		return rounds.Block{}, err
+	}
+	return rounds.Block{Place: rounds.Place{Epoch: at.Period, Height: at.Height}, Time: now.UTC()}, nil
 }
 
 // agentsOf returns the agents of validators, in the same order.
@@ -199,26 +210,40 @@ func (b *Backend[S]) agentsOf(validators [][]byte) (agents []rounds.Agent) {
 	return agents
 }
 
-// change changes the FSM's state, and writes what has changed of it.
-func (b *Backend[S]) change(v chain.View, step func(rounds.State[S]) rounds.State[S]) error {
+// change changes the FSM's state by a part of a block, and writes what has changed of it. If the
+// part decides on a reset of the chain, that is written, too.
+func (b *Backend[S]) change(v chain.View, block rounds.Block,
+	step func(rounds.State[S], rounds.Block, *rounds.Report) rounds.State[S],
+) (r rounds.Report, err error) {
+	if block.Resumed, err = resumed(v, block); err != nil {
+		return r, err
+	}
 	st, was, err := b.read(v)
 	if err != nil {
-		return err
+		return r, err
 	}
 
 	before, err := encode(st)
 	if err != nil {
-		return err
+		return r, err
 	}
-	after, err := encode(step(st))
+	after, err := encode(step(st, block, &r))
 	if err != nil {
-		return err
-	}
-	if before.equal(after) {
-		return nil
+		return r, err
 	}
 
-	return was.write(v, after)
+	if !before.equal(after) {
+		if err := was.write(v, after); err != nil {
+			return r, err
+		}
+	}
+	for _, e := range r.Ended {
+		if e.Reset {
+			return r, b.decide(v, block)
+		}
+	}
+
+	return r, nil
 }
 
 // read returns the state, and what of it is written. Before the first change nothing is.
@@ -228,6 +253,21 @@ func (b *Backend[S]) read(v chain.View) (st rounds.State[S], was parts, err erro
 		st = b.Begin()
 	}
 	return st, was, err
+}
+
+// ChainID returns the name of the chain, which resets do not change.
+func (b *Backend[S]) ChainID() string { return b.chainID }
+
+// Machine returns the machine of the service with the chain's agents.
+func (b *Backend[S]) Machine() rounds.Machine[S] { return b.machine }
+
+// Read returns the state of the FSM. get reads a key of the replicated state.
+func (b *Backend[S]) Read(get func(key []byte) (value []byte, found bool, err error)) (rounds.State[S], error) {
+	st, was, err := Read[S](get)
+	if err == nil && len(was) == 0 {
+		st = b.Begin()
+	}
+	return st, err
 }
 
 // Begin returns the state of the service before its first block.

@@ -95,6 +95,7 @@ type party struct {
 func newParty(n int, threshold uint64) party {
 	p := party{chain.NewGenesis("test", time.Unix(1, 0)), map[rounds.Agent]ed25519.PrivateKey{}}
 	p.genesis.AgentThreshold = threshold
+	p.genesis.Resets = &chain.Resets{Mode: chain.Regenesis, Offset: 20}
 	for i := range n {
 		key := ed25519.NewKeyFromSeed(fmt.Appendf(nil, "%032d", i))
 		name := rounds.Agent(fmt.Sprintf("agent%d", i))
@@ -158,7 +159,7 @@ func (n *node) block(p party, b rounds.Block, zone *time.Location) (refused []ro
 	require.NoError(n.t, n.state.EndBlock(n.backend, at))
 
 	for key := range n.state.Keys {
-		if !strings.HasPrefix(key, chain.RoundsPrefix) {
+		if !strings.HasPrefix(key, chain.RoundsPrefix) && key != chain.ResetKey {
 			n.t.Fatalf("it wrote %q", key)
 		}
 	}
@@ -204,7 +205,7 @@ func TestTheBackendIsStep(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
 	events, reasons := map[rounds.Event]int{}, map[rounds.Reason]int{}
-	idle, broken, interrupted, downtime := 0, 0, 0, 0
+	idle, broken, interrupted, downtime, resets := 0, 0, 0, 0, 0
 
 	histories := 15
 	if os.Getenv("COPPICE_SOAK") != "" {
@@ -220,13 +221,23 @@ func TestTheBackendIsStep(t *testing.T) {
 		st := m.Service.Begin(m.Agents)
 		g := generator{r: r, p: p}
 
-		for height := uint64(1); height <= 60; height++ {
+		place, decided, since := rounds.Place{Height: 1}, time.Time{}, 10
+		for range 60 {
+			height := place.Height
 			b := g.block(m, st, height)
+			b.Place = place
 			if r.IntN(6) > 0 {
 				b = disturbed(b, st, p, r)
 			} else {
 				b.Payloads = nil // only the hook runs
 			}
+			switch since {
+			case 0: // the first block of an epoch has the time of the decision
+				b.Time = decided
+			case 1:
+				b.Resumed = decided
+			}
+
 			var report rounds.Report
 			before := maps.Clone(n.state.Keys)
 			old := encoded(t, st)
@@ -242,7 +253,23 @@ func TestTheBackendIsStep(t *testing.T) {
 			require.Equal(t, encoded(t, st), encoded(t, n.read()), "seed %d, history %d, height %d", seed, history,
 				height)
 
-			if old == encoded(t, st) {
+			place.Height++
+			since++
+			if raw, due := n.state.Keys[chain.ResetKey]; due {
+				reset, err := chain.DecodeReset([]byte(raw))
+				require.NoError(t, err)
+				require.Equal(t, chain.Reset{Epoch: b.Epoch, Height: height, TimeNs: b.Time.UnixNano(), Offset: 20}, *reset)
+				require.True(t, slices.ContainsFunc(report.Ended, func(e rounds.Ended) bool { return e.Reset }))
+				delete(n.state.Keys, chain.ResetKey) // as the first block of the next epoch does
+				place = rounds.Place{Epoch: b.Epoch + 1, Height: reset.InitialHeight()}
+				decided, since = b.Time, 0
+				g.now = g.now.Add(time.Duration(r.IntN(20)) * time.Second)
+				resets++
+				continue
+			}
+			require.False(t, slices.ContainsFunc(report.Ended, func(e rounds.Ended) bool { return e.Reset }))
+
+			if old == encoded(t, st) && since > 1 {
 				require.Equal(t, before, n.state.Keys, "nothing happened")
 				idle++
 			}
@@ -259,9 +286,10 @@ func TestTheBackendIsStep(t *testing.T) {
 		}
 	}
 
-	t.Logf("seed %d: events %v, reasons %v, %d idle blocks, %d failures", seed, events, reasons, idle, broken)
+	t.Logf("seed %d: events %v, reasons %v, %d idle blocks, %d failures, %d resets", seed, events, reasons, idle,
+		broken, resets)
 	for _, count := range []int{events[rounds.Done], events[rounds.Timeout], reasons[rounds.Early],
-		reasons[rounds.Malformed], reasons[rounds.Spoken], idle, broken, interrupted, downtime} {
+		reasons[rounds.Malformed], reasons[rounds.Spoken], idle, broken, interrupted, downtime, resets} {
 		require.NotZero(t, count)
 	}
 }
@@ -359,9 +387,14 @@ func TestForGenesisNamesWhatIsWrong(t *testing.T) {
 	require.NoError(t, chain.BindBackends(p.genesis, backends))
 	require.Len(t, chain.BlockBackends(backends), 1)
 
+	never := p.genesis
+	never.Resets = nil
+	_, err := unbound.ForGenesis(never)
+	require.ErrorContains(t, err, "resets the chain each 3 periods")
+
 	bare := p.genesis
 	bare.Agents = nil
-	_, err := unbound.ForGenesis(bare)
+	_, err = unbound.ForGenesis(bare)
 	require.ErrorContains(t, err, "genesis.json: agents: none is registered for the service OracleService")
 
 	_, err = replicated.New(rounds.Compose[oracle]("Empty", nil)).ForGenesis(p.genesis)
@@ -371,8 +404,8 @@ func TestForGenesisNamesWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, err, "expected 3 to 4")
 }
 
-// A tick changes nothing itself. It succeeds only where the FSM needs it, and its block's hook fires
-// the timeout.
+// A tick changes nothing itself. It succeeds only where the FSM needs it, and its block's hook
+// fires the timeout.
 func TestATickBringsTheTimeout(t *testing.T) {
 	p := newParty(1, 0)
 	service := rounds.Compose("TestService", nil, rounds.Table[oracle]{Label: "TestAbciApp", Start: "wait",

@@ -1,0 +1,73 @@
+package behaviours
+
+import (
+	"context"
+	"time"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/rounds"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// behaviour is the behaviour of one turn.
+type behaviour[S any] struct {
+	sender *sender[S]
+	turn   rounds.Turn[S]
+}
+
+// String names the service in reports.
+func (b behaviour[S]) String() string { return "behaviour of " + b.turn.Name }
+
+// Serve acts, unless the turn is over or its payload was sent, and sends what the behaviour has
+// returned. It returns nil when there is nothing more to do for the turn.
+func (b behaviour[S]) Serve(ctx context.Context) error {
+	for {
+		st, at, open, err := b.sender.open(ctx, b.turn)
+		if err != nil || !open {
+			return err
+		}
+
+		payload, err := b.act(ctx, st)
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // the behaviour has ignored its cancellation
+		}
+
+		ending, err := b.sender.send(ctx, b.turn, payload, at)
+		if err != nil || ending.Expired == nil && ending.Result.GetCode() == logv1.Code_CODE_OK {
+			return err // the block has judged the payload
+		}
+		if err := pause(ctx, sendAgain); err != nil {
+			return err
+		}
+	}
+}
+
+// sendAgain is the time after which a payload is sent again whose transaction failed: its block was
+// full, or the chain was in hold, or it expired.
+const sendAgain = 500 * time.Millisecond
+
+// act returns the payload of the turn.
+func (b behaviour[S]) act(ctx context.Context, st rounds.State[S]) ([]byte, error) {
+	if !b.turn.EndsPeriod {
+		return b.turn.Act(ctx, st.App)
+	}
+
+	if ends, ok := b.sender.Machine.Service.PauseEnds(st); ok {
+		if err := pause(ctx, ends.Sub(b.sender.Now())); err != nil {
+			return nil, err
+		}
+	}
+	return rounds.Encode(st.Period)
+}
+
+// validity returns until when a payload is valid that is sent now.
+func validity(at chain.State, now time.Time) time.Time {
+	if at.Time.After(now) {
+		now = at.Time
+	}
+	window := time.Duration(at.Params.GetWindowNs())
+	return now.Add(window / 2).UTC().Truncate(time.Millisecond)
+}

@@ -1,0 +1,155 @@
+package behaviours
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/rounds"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// follower follows the FSM, and starts and cancels the behaviours of the agent.
+type follower[S any] struct {
+	Config[S]
+	behaviours *supervisor.Dynamic[rounds.Turn[S]]
+
+	begun map[string]bool // the behaviours that were started, and whose turn is not over
+	ticks ticks
+}
+
+// String names the service in reports.
+func (*follower[S]) String() string { return "follower of the rounds" }
+
+const (
+	pauseDown = 20 * time.Millisecond // between two calls of engines that are down
+	lookAgain = time.Second           // at the latest
+)
+
+// Serve follows the FSM until ctx ends.
+func (f *follower[S]) Serve(ctx context.Context) error {
+	news := make(chan struct{}, 1)
+	if err := supervisor.Go(ctx, func(ctx context.Context) error {
+		return f.Chain.Follow(ctx, func() {
+			select {
+			case news <- struct{}{}:
+			default:
+			}
+		})
+	}); err != nil {
+		return err
+	}
+
+	for {
+		wait, err := f.step(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, engines.ErrDown) {
+			wait, err = pauseDown, nil
+		}
+		if err != nil {
+			return err
+		}
+
+		timer := time.NewTimer(wait)
+		select {
+		case <-news:
+		case <-timer.C:
+		case fault := <-supervisor.Faults(ctx):
+			fault.Do(ctx)
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// step does what the state asks for, and returns after what time to look again without news.
+func (f *follower[S]) step(ctx context.Context) (wait time.Duration, err error) {
+	st, at, err := f.Chain.State(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if !at.Started() {
+		return pauseDown, nil
+	}
+
+	if err := f.reconcile(ctx, st); err != nil {
+		return 0, err
+	}
+	if err := f.tick(ctx, st, at); err != nil {
+		return 0, err
+	}
+
+	if f.ticks.due.IsZero() {
+		return lookAgain, nil
+	}
+	return min(lookAgain, max(f.ticks.due.Sub(f.Now()), time.Millisecond)), nil
+}
+
+// pause waits for d, and meanwhile obeys injected faults.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case f := <-supervisor.Faults(ctx):
+			f.Do(ctx)
+		case <-timer.C:
+			return nil
+		}
+	}
+}
+
+// reconcile starts a behaviour for each turn that has none, and cancels those whose turn is over.
+func (f *follower[S]) reconcile(ctx context.Context, st rounds.State[S]) error {
+	if f.Agent == "" {
+		return nil
+	}
+
+	now := map[string]bool{}
+	turns := f.Machine.Turns(st, f.Agent)
+	for _, t := range turns {
+		now[childID(t)] = true
+	}
+
+	for id := range f.begun {
+		if !now[id] {
+			f.cancel(ctx, id)
+			delete(f.begun, id)
+		}
+	}
+
+	for _, t := range turns {
+		id := childID(t)
+		if f.begun[id] {
+			continue
+		}
+
+		_, err := f.behaviours.StartChild(ctx, id, t)
+		if errors.As(err, new(*supervisor.AlreadyStartedError)) || errors.Is(err, supervisor.ErrAlreadyPresent) {
+			continue // it was cancelled when its round was interrupted, and has not ended yet
+		}
+		if err != nil {
+			return fmt.Errorf("behaviour %s: %w", id, err)
+		}
+		f.begun[id] = true
+	}
+
+	return nil
+}
+
+// cancel tells a behaviour to end, and does not wait for it: one that ignores it must not hold up
+// the next round.
+func (f *follower[S]) cancel(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	_ = f.behaviours.TerminateChild(ctx, id) // it may have ended by itself
+}
+
+func childID[S any](t rounds.Turn[S]) string { return fmt.Sprintf("%s-%d", t.Name, t.Count) }

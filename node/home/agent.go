@@ -1,0 +1,49 @@
+package home
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/exit"
+)
+
+// AgentKeyFile is the name of the file with the key of the node's agent: the base64 of the seed of
+// an ed25519 key. A node without the file has no agent.
+const AgentKeyFile = "agent.key"
+
+// ReadAgent returns the name and the key of a home's agent. The name is empty if the home has no
+// key. Errors are exit.ErrConfig: the file has no key, or no agent of the genesis has it.
+func ReadAgent(home string, g chain.Genesis) (name string, key ed25519.PrivateKey, err error) {
+	path := filepath.Join(home, AgentKeyFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, nil
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+
+	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return "", nil, fmt.Errorf("%w: %s: want the base64 of %d bytes, as 'coppice validators keygen' writes it",
+			exit.ErrConfig, path, ed25519.SeedSize)
+	}
+
+	key = ed25519.NewKeyFromSeed(seed)
+	public := key.Public().(ed25519.PublicKey)
+	for _, a := range g.Agents {
+		if public.Equal(ed25519.PublicKey(a.Key)) {
+			return a.Name, key, nil
+		}
+	}
+
+	return "", nil, fmt.Errorf("%w: %s: its public key %s is that of no agent in %s", exit.ErrConfig, path,
+		base64.StdEncoding.EncodeToString(public), chain.GenesisFile)
+}

@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/mempool"
+	"github.com/coppice-go/coppice/engines/rounds"
+	"github.com/coppice-go/coppice/engines/rounds/replicated"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/tail"
+	"github.com/coppice-go/coppice/eventlog"
+)
+
+// roundsChain implements behaviours.Chain with the engines of one run of the node.
+type roundsChain[S any] struct {
+	backend *replicated.Backend[S]
+	log     logger.Client
+	store   storage.Client
+	pool    mempool.Client
+}
+
+func newRoundsChain[S any](n *Node, b *replicated.Backend[S], dir engines.Directory) *roundsChain[S] {
+	return &roundsChain[S]{backend: b, log: logger.NewClient(dir), store: storage.NewClient(dir),
+		pool: mempool.NewClient(dir, n.backends)}
+}
+
+// State implements behaviours.Chain. If the chain moves on while it reads, the keys are still those
+// of one height.
+func (c *roundsChain[S]) State(ctx context.Context) (st rounds.State[S], at chain.State, err error) {
+	if at, err = c.store.State(ctx); err != nil {
+		return st, at, err
+	}
+	if at.Height == 0 {
+		return c.backend.Begin(), at, nil
+	}
+
+	st, err = c.backend.Read(func(key []byte) ([]byte, bool, error) {
+		value, found, _, err := c.store.Get(ctx, key, at.Height)
+		return value, found, err
+	})
+	return st, at, err
+}
+
+// Follow implements behaviours.Chain. The record of a block is durable before the state has it, so
+// Follow looks at the state until it has.
+func (c *roundsChain[S]) Follow(ctx context.Context, moved func()) error {
+	t := tail.New(tail.Options{
+		Log: func() (tail.Log, error) { return c.log, nil }, FromNow: true,
+		Kinds: []eventlog.Kind{chain.KindChainStarted, chain.KindBlockCommitted},
+	})
+	defer t.Close()
+
+	for e, err := range t.Records(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := c.applied(ctx, e.Index); err != nil {
+			return err
+		}
+		moved()
+	}
+	return context.Cause(ctx)
+}
+
+// applied waits until the state has applied a record.
+func (c *roundsChain[S]) applied(ctx context.Context, index uint64) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+
+	for {
+		if s, err := c.store.State(ctx); err == nil && s.Index >= index {
+			return nil
+		}
+
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Pending implements behaviours.Chain.
+func (c *roundsChain[S]) Pending(ctx context.Context, nonce []byte) ([]chain.TxID, error) {
+	return c.pool.Pending(ctx, rounds.Backend, nonce)
+}
+
+// Submit implements behaviours.Chain.
+func (c *roundsChain[S]) Submit(ctx context.Context, raw []byte) (chain.Submitted, error) {
+	out, err := c.pool.Submit(ctx, [][]byte{raw})
+	if err != nil {
+		return chain.Submitted{}, err
+	}
+	return out[0], nil
+}
+
+// Wait implements behaviours.Chain.
+func (c *roundsChain[S]) Wait(ctx context.Context, id chain.TxID) (chain.Ending, error) {
+	out, err := c.pool.Wait(ctx, []chain.TxID{id})
+	if err != nil {
+		return chain.Ending{}, err
+	}
+	return out[0], nil
+}
