@@ -1,6 +1,8 @@
 package comet
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
@@ -200,4 +203,31 @@ func TestALongHoldIsToldOf(t *testing.T) {
 
 	h.holds(false)
 	require.Equal(t, consensus.Ready, h.Condition().State, h.Condition().Reason)
+}
+
+// A chain with several validators is not begun with resets that could not be made.
+func TestResetsOfSeveralValidatorsAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	_, err := comethome.Init(comethome.Dir(dir), comethome.Options{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
+	require.NoError(t, err)
+	var set []comethome.Validator
+	h := consensus.Home{Dir: dir, Genesis: chain.NewGenesis("test", time.Unix(1000, 0)), Log: zap.NewNop()}
+	h.Genesis.Resets = &chain.Resets{Mode: chain.Regenesis, Offset: 20}
+
+	for i := range byte(2) {
+		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{i}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
+		set = append(set, comethome.Validator{PubKey: key, Power: 10})
+		require.NoError(t, comethome.Carry(comethome.Dir(dir), h.Genesis, comethome.Genesis{Validators: set}))
+		_, err := Kind{}.Open(h)
+		if i == 0 {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorIs(t, err, governance.ErrNotYet)
+		require.Equal(t, consensus.Config, comethome.Class(err))
+	}
+
+	h.Genesis.Resets = nil
+	_, err = Kind{}.Open(h)
+	require.NoError(t, err)
 }
