@@ -224,7 +224,7 @@ func (h *health) logged(line string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	f := fault{h.height + 1, field(line, "err")}
+	f := fault{h.next(), field(line, "err")}
 
 	switch {
 	case fits("CONSENSUS FAILURE!!!"):
@@ -273,6 +273,9 @@ func (h *health) waitsForGenesis() bool {
 	return h.height == 0 && h.genesis.After(h.now())
 }
 
+// next returns the height of the next block. An epoch begins at its initial height.
+func (h *health) next() int64 { return max(h.height+1, h.initial) }
+
 // peersAhead returns the highest height of a peer. pruned is true if peers are ahead, and each of
 // these says that it has no block as old as the one after ours.
 func (h *health) peersAhead() (height int64, pruned bool) {
@@ -283,7 +286,7 @@ func (h *health) peersAhead() (height int64, pruned bool) {
 		if p.Height <= h.height {
 			continue
 		}
-		if ahead++; p.Base <= h.height+1 {
+		if ahead++; p.Base <= h.next() {
 			ahead = -len(h.report.Peers) - 1 // this one has it, or does not say
 		}
 	}

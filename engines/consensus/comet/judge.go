@@ -143,7 +143,7 @@ func (h *health) judgeDown(c *consensus.Condition) {
 // judge says what a CometBFT that answers is able to do.
 func (h *health) judge(c *consensus.Condition, o *observed) {
 	peers, pruned := h.peersAhead()
-	next := h.height + 1
+	next := h.next()
 
 	switch {
 	case h.failure.height == next && next == h.initial &&

@@ -20,6 +20,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -230,4 +231,14 @@ func TestResetsOfSeveralValidatorsAreRefused(t *testing.T) {
 	h.Genesis.Resets = nil
 	_, err = Kind{}.Open(h)
 	require.NoError(t, err)
+}
+
+// A peer that begins where the epoch does has the next block.
+func TestThePeersOfAnEpochHaveItsFirstBlock(t *testing.T) {
+	h := newHealth(nil)
+	h.of(comethome.Genesis{InitialHeight: 80}, timing{}, false)
+	h.reported(child.Report{Peers: []child.Peer{{Height: 90, Base: 80}}})
+	require.False(t, h.pruned())
+	h.reported(child.Report{Peers: []child.Peer{{Height: 90, Base: 81}}})
+	require.True(t, h.pruned())
 }
