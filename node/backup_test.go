@@ -17,7 +17,6 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
@@ -381,7 +380,10 @@ func TestABackupWithoutTheFilesOfTheConsensusIsNone(t *testing.T) {
 	require.NoDirExists(t, dest)
 
 	n := new(Node)
-	n.kind = struct{ consensus.Homed }{comet.Kind{}}
+	n.home, n.kind = home, comet.Kind{} // its driver is another
+	_, err = n.copier()
+	require.NoError(t, err, "it has no files")
+	require.NoError(t, os.Mkdir(filepath.Join(home, "comet"), 0o700))
 	_, err = n.copier()
 	require.ErrorContains(t, err, "a home with consensus cometbft has files that no backup has")
 	require.Equal(t, exit.Config, exit.Code(err))

@@ -2,9 +2,11 @@ package node
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
@@ -53,6 +55,7 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 
 	h := n.config.ConsensusHome(n.home, g)
 	h.Intensity = n.plan.Find(plan.PathConsensus).Intensity
+	h.Manager.TokenFile = filepath.Join(n.home, api.TokenFileName)
 	h.Version, h.Log, h.Now = n.version, n.diagnostics, n.now
 
 	var err error
@@ -68,10 +71,7 @@ func (n *Node) copier() (consensus.Copier, error) {
 	if c, ok := n.driver.(consensus.Copier); ok {
 		return c, nil
 	}
-	if _, homed := n.kind.(consensus.Homed); homed {
-		return nil, home.NoCopy(n.kind)
-	}
-	return nil, nil
+	return nil, home.CheckNoFiles(n.home, n.kind)
 }
 
 // extraIDs returns the ids of the user's engines.

@@ -105,6 +105,8 @@ type Home struct {
 	RetainBlocks uint64
 	MemoryShare  int // percentage of GOMEMLIMIT for the processes of the consensus
 
+	Manager Manager // of a consensus that is restarted over HTTP
+
 	Intensity supervisor.Intensity // of the kind's Part, by the profile of the tree
 	Version   string
 	Log       *zap.Logger
@@ -119,6 +121,16 @@ type BackendKind interface {
 	// so they must depend only on what all nodes of a chain share. A home that does not belong to
 	// this kind has none.
 	Backends(dir string, g chain.Genesis) ([]chain.Backend, error)
+}
+
+// Manager says where a consensus listens for requests to restart it.
+type Manager struct {
+	Listen string // host:port; empty: nowhere
+
+	// TokenFile has the token that each request from beyond this machine needs, unless
+	// AllowUnauthenticated is set.
+	TokenFile            string
+	AllowUnauthenticated bool
 }
 
 // Homed is a Kind that keeps its own files in the home of a node. The type of options is the kind's

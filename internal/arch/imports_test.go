@@ -79,8 +79,9 @@ var steps = []struct {
 	reason string
 }{
 	{[]string{"engines/consensus/comet/wire", "engines/consensus/comet/home",
-		"engines/consensus/comet/rpcserver", "engines/consensus/comet/child", "engines/consensus/comet"},
-		"frames know no files, files no process, and the process no driver"},
+		"engines/consensus/comet/rpcserver", "engines/consensus/comet/child",
+		"engines/consensus/comet/manager/bare", "engines/consensus/comet/manager", "engines/consensus/comet"},
+		"frames know no files, files no process, and the process neither its manager nor a driver"},
 }
 
 func TestStepsGoOneWay(t *testing.T) {

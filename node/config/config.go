@@ -18,6 +18,7 @@ type Config struct {
 	AllowedOrigins string // with commas
 	TLS            TLSConfig
 	Consensus      ConsensusConfig
+	Manager        ManagerConfig
 	Pool           PoolConfig
 	Log            LogConfig
 	Snapshots      SnapshotsConfig
@@ -41,6 +42,12 @@ type ConsensusConfig struct {
 
 	RetainBlocks int64 // of a consensus with peers
 	MemoryShare  int   // percentage of GOMEMLIMIT for the processes of the consensus
+}
+
+// ManagerConfig says where a consensus listens for requests to restart it.
+type ManagerConfig struct {
+	Listen               string // host:port, or empty
+	AllowUnauthenticated bool
 }
 
 // PoolConfig bounds the mempool.

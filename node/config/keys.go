@@ -130,6 +130,19 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.Consensus.MemoryShare },
 	},
 	{
+		Name: "manager.listen", Unit: "host:port",
+		Doc: "Address of a second listener, over which a consensus with a process of its own is restarted by the " +
+			"HTTP calls of docs/manager.md. Empty: there is none. It has no TLS: an address beyond loopback requires " +
+			"insecure, and every call to it the admin token.",
+		field: func(c *Config) any { return &c.Manager.Listen },
+		check: checkManager,
+	},
+	{
+		Name:  "manager.allow_unauthenticated",
+		Doc:   "Let everybody use manager.listen who can reach it, without a token. For clients that send none.",
+		field: func(c *Config) any { return &c.Manager.AllowUnauthenticated },
+	},
+	{
 		Name: "pool.max_txs", Min: 1, Max: 10_000_000, Unit: "transactions",
 		Doc: "Largest number of accepted transactions without a result. Further transactions are refused until " +
 			"there is room.",
@@ -234,15 +247,9 @@ func profileNames() []string {
 // checkListen checks the address to listen on. An address beyond loopback must be protected by TLS,
 // unless the configuration says insecure.
 func checkListen(c Config) error {
-	host, port, err := net.SplitHostPort(c.Listen)
+	host, err := hostOf(c.Listen)
 	if err != nil {
-		return fmt.Errorf("%q: want host:port, such as 127.0.0.1:7070", c.Listen)
-	}
-
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%q: port %q, want a number from 0 to 65535", c.Listen, port)
-	} else if strconv.FormatUint(n, 10) != port {
-		return fmt.Errorf("%q: port %q, want it without signs and leading zeros", c.Listen, port)
+		return err
 	}
 
 	if Loopback(host) || c.Insecure || c.TLS.Cert != "" || c.TLS.Key != "" {
@@ -250,6 +257,38 @@ func checkListen(c Config) error {
 	}
 	return fmt.Errorf("%q is not a loopback address: want a certificate in tls.cert and tls.key, or insecure = true",
 		c.Listen)
+}
+
+// checkManager checks the address of the second listener, which has no TLS.
+func checkManager(c Config) error {
+	if c.Manager.Listen == "" {
+		return nil
+	}
+	host, err := hostOf(c.Manager.Listen)
+	if err != nil {
+		return err
+	}
+	if Loopback(host) || c.Insecure {
+		return nil
+	}
+	return fmt.Errorf("%q is not a loopback address, and this listener has no TLS: want insecure = true",
+		c.Manager.Listen)
+}
+
+// hostOf returns the host of an address to listen on.
+func hostOf(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("%q: want host:port, such as 127.0.0.1:7070", address)
+	}
+
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("%q: port %q, want a number from 0 to 65535", address, port)
+	} else if strconv.FormatUint(n, 10) != port {
+		return "", fmt.Errorf("%q: port %q, want it without signs and leading zeros", address, port)
+	}
+
+	return host, nil
 }
 
 // Loopback reports whether only this machine can reach a listener on host.

@@ -74,9 +74,12 @@ func names(home string, k consensus.Kind) bool {
 	return err == nil && c.Consensus.Kind == k.Name()
 }
 
-// NoCopy returns the error for a backup of a home with a kind of consensus whose files no backup
-// has.
-func NoCopy(k consensus.Kind) error {
+// CheckNoFiles returns an error if a home has files of a kind of consensus. A backup would lack
+// them if nothing hands out a copy.
+func CheckNoFiles(dir string, k consensus.Kind) error {
+	if h, homed := k.(consensus.Homed); !homed || h.Claim(dir) == nil {
+		return nil
+	}
 	return fmt.Errorf("%w: a home with consensus %s has files that no backup has: stop the node and copy the whole "+
 		"home instead", exit.ErrConfig, k.Name())
 }
@@ -94,11 +97,10 @@ func Restorer(dir string) (consensus.Restorer, config.Config, error) {
 			c.Consensus.Kind)
 	}
 
-	r, ok := k.(consensus.Restorer)
-	if _, homed := k.(consensus.Homed); homed && !ok {
-		return nil, c, NoCopy(k)
+	if r, ok := k.(consensus.Restorer); ok {
+		return r, c, nil
 	}
-	return r, c, nil
+	return nil, c, CheckNoFiles(dir, k)
 }
 
 // TraitsOf returns the traits of the kind of consensus that the configuration in dir names. If the

@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/retention"
 )
 
 // PruneOptions say what Prune removes.
@@ -126,6 +127,8 @@ type pruning struct {
 	config config.Config
 	logged chain.State // the state to which the log leads
 	report Pruned
+
+	followers retention.Followers // that may come back
 }
 
 // run checks the home, and then prunes one part of it after the other. The log comes after the
@@ -136,6 +139,9 @@ func (p *pruning) run(ctx context.Context) (err error) {
 		return err
 	}
 	if p.config, err = config.Load(p.home); err != nil {
+		return err
+	}
+	if err = p.readFollowers(); err != nil {
 		return err
 	}
 	p.report.ChainID = p.logged.ChainID

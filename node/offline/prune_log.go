@@ -168,7 +168,22 @@ func (p *pruning) holdRecords(ctx context.Context, l *eventlog.Log, durable, sna
 		part.hold(pool, "%s: the oldest acknowledged transaction without a result", mempool.RetainerName)
 	}
 
-	followers, err := retention.ReadFollowers(p.disk, p.home)
+	for name, floor := range p.followers {
+		if floor >= st.First { // otherwise the log has lost what it needed
+			part.hold(floor, "follower %s", name)
+		}
+	}
+
+	if _, err := backends.Read(p.home); errors.Is(err, fs.ErrNotExist) {
+		part.hold(st.First, "%s is missing, and the next start makes it from the log", backends.Path(p.home))
+	}
+
+	return nil
+}
+
+// readFollowers reads the note of the followers, without those that do not come back.
+func (p *pruning) readFollowers() (err error) {
+	p.followers, err = retention.ReadFollowers(p.disk, p.home)
 	if errors.Is(err, retention.ErrFollowers) {
 		err = fmt.Errorf("%w: %w: if no reader of the log needs old records, remove the file", exit.ErrDamage, err)
 	}
@@ -177,19 +192,10 @@ func (p *pruning) holdRecords(ctx context.Context, l *eventlog.Log, durable, sna
 	}
 
 	for _, name := range p.o.Forget {
-		if _, ok := followers[name]; !ok {
+		if _, ok := p.followers[name]; !ok {
 			return fmt.Errorf("%w: follower %q is not noted in %s", exit.ErrConfig, name, home.FollowersPath(p.home))
 		}
-		delete(followers, name)
-	}
-	for name, floor := range followers {
-		if floor >= st.First { // otherwise the log has lost what it needed
-			part.hold(floor, "follower %s", name)
-		}
-	}
-
-	if _, err := backends.Read(p.home); errors.Is(err, fs.ErrNotExist) {
-		part.hold(st.First, "%s is missing, and the next start makes it from the log", backends.Path(p.home))
+		delete(p.followers, name)
 	}
 
 	return nil

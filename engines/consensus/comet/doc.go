@@ -3,6 +3,7 @@
 // and the chain goes on.
 //
 //	consensus        rest_for_one
+//	├── resets       makes the resets that are asked for, one after another
 //	├── abci         serves ABCI on a unix socket, one path for each incarnation of the process
 //	├── process      our own binary, re-executed, running CometBFT (supervisor/process)
 //	├── watchdog     restarts the process when the committed height stands still without a reason
@@ -11,10 +12,11 @@
 // The driver uses the packages below, which do not import it. In this line, each package imports
 // only those to its left:
 //
-//	wire ← home ← child ← comet
+//	wire ← home ← child ← manager ← comet
 //
-// wire is the frames of ABCI, home the files of CometBFT, child the process. governance is the
-// backend that changes the validators, comettest the test kit.
+// wire is the frames of ABCI, home the files of CometBFT, child the process. manager runs the
+// process for an application of somebody else and resets it. governance is the backend that changes
+// the validators, comettest the test kit.
 //
 // # Guarantees
 //

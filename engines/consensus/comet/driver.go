@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -52,6 +53,9 @@ type Driver struct {
 
 	// Version is the version in the answer to Info.
 	Version string
+
+	// Manager says where the HTTP API of resets listens, if it does.
+	Manager consensus.Manager
 
 	// Log takes diagnostics, including CometBFT's own; nil discards them.
 	Log *zap.Logger
@@ -91,8 +95,9 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	}
 
 	begun := &starts{}
+	resets := newResets(d, core.Genesis.GetPeriod())
 	return func(context.Context) (supervisor.Service, error) {
-		t := &tree{Driver: d, core: core, command: d.Command, starts: begun}
+		t := &tree{Driver: d, core: core, command: d.Command, starts: begun, resets: resets}
 		var err error
 
 		// Self is the running program, not the file that may lie at its path when CometBFT is
@@ -120,6 +125,7 @@ type tree struct {
 	name    string // of the process, if it is not the command's
 	sup     *supervisor.Supervisor
 	starts  *starts
+	resets  *resets
 
 	timing    timing
 	stateSync bool   // CometBFT takes a snapshot if it has no chain
@@ -135,6 +141,7 @@ type tree struct {
 
 // Children of the driver, in start order.
 const (
+	childResets   = "resets"
 	childABCI     = "abci"
 	childProcess  = "process"
 	childWatchdog = "watchdog"
@@ -186,7 +193,10 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	}
 
 	t.dir = comethome.SocketDir(home)
+	t.resets.tree.Store(t)
+
 	return []supervisor.Child{
+		{ID: childResets, Start: func(context.Context) (supervisor.Service, error) { return t.resets, nil }},
 		{ID: childABCI, Start: t.startServer},
 		{
 			ID: childProcess, Start: t.startProcess, Shutdown: processGrace + killTime,
@@ -280,6 +290,9 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
 
 	t.starts.begin()
+	t.resets.machine.Note(manager.Starting, "CometBFT is started", func(now *manager.Status) {
+		now.ChainID, now.Height = t.core.Genesis.GetChainId(), int64(s.Height)
+	})
 	t.health.began()
 	p, err := process.Start(process.Spec{
 		Name: "cometbft", Path: t.command[0], Argv0: t.name, Args: args, Dir: t.Home,
@@ -291,7 +304,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 
-	return attempt{p, t.starts, t.health}, nil
+	return attempt{p, t.starts, t.health, t.resets.machine}, nil
 }
 
 // childEnv returns the environment of the process: what Go's runtime reads of ours. The process

@@ -140,7 +140,7 @@ func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 // process gets a line of its own.
 func TestATornWALIsToldOnce(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
-	tr := &tree{Driver: Driver{Log: zap.New(core), health: newHealth(nil)}}
+	tr := &tree{Driver: Driver{Log: zap.New(core), health: newHealth(nil)}, resets: idleResets()}
 
 	for range 2 {
 		tr.torn.Store(false) // as a start does
@@ -167,7 +167,7 @@ func TestTheDriverTellsOfWhatIsOpen(t *testing.T) {
 	conf = bytes.Replace(conf, []byte("\npex = false"), []byte("\npex = true"), 1)
 	require.NoError(t, os.WriteFile(path, conf, 0o600))
 	seen, logs := observer.New(zap.WarnLevel)
-	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen), health: newHealth(nil)},
+	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen), health: newHealth(nil)}, resets: idleResets(),
 		core: newFakeCore().core("test")}
 	_, err = tr.build(t.Context())
 	require.NoError(t, err)

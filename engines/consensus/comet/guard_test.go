@@ -125,7 +125,8 @@ func TestALostCometHomeGetsAdvice(t *testing.T) {
 			home := newHome(t, comethome.Options{})
 			require.NoError(t, os.RemoveAll(filepath.Join(home, k.gone)))
 
-			tr := &tree{Driver: Driver{Home: home, Log: zap.NewNop()}, core: newFakeCore().core("test")}
+			tr := &tree{Driver: Driver{Home: home, Log: zap.NewNop()}, resets: idleResets(),
+				core: newFakeCore().core("test")}
 			_, err := tr.build(t.Context())
 			require.ErrorIs(t, err, comethome.ErrHome)
 			require.ErrorContains(t, err, k.says)

@@ -83,6 +83,7 @@ func (Kind) Traits() consensus.Traits {
 			Note: "CometBFT, a process of its own", Strategy: supervisor.RestForOne,
 			Intensity: supervisor.Intensity{Max: 10, Period: 60 * time.Second},
 			Children: []consensus.Place{
+				{ID: childResets, Note: "makes the resets that are asked for, one after another"},
 				{ID: childABCI, Note: "the application, on a unix socket"},
 				{ID: childProcess, Note: "CometBFT"},
 				{ID: childWatchdog, Note: "restarts a CometBFT whose height stands still without an excuse"},
@@ -117,8 +118,8 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	state, err := h.Genesis.AppState()
 	return Driver{
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
-		Intensity: h.Intensity, Retain: h.RetainBlocks, MemoryShare: h.MemoryShare, Version: h.Version,
-		Log: h.Log.Named("comet"),
+		Intensity: h.Intensity, Retain: h.RetainBlocks, MemoryShare: h.MemoryShare, Manager: h.Manager,
+		Version: h.Version, Log: h.Log.Named("comet"),
 		Now: h.Now, health: newHealth(h.Now), keep: new(blockKeep),
 	}, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -41,6 +42,7 @@ type starts struct {
 	mu      sync.Mutex
 	up      bool                       // CometBFT is up in the running process, or was in the last one
 	noticed map[child.Notice]time.Time // notices of all processes, without their texts
+	count   int                        // of all starts
 	failed  int                        // starts in a row that ended before CometBFT was up
 	why     string                     // the reason of the last end by itself
 
@@ -52,6 +54,21 @@ func (s *starts) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.up, s.fatal = false, ""
+	s.count++
+}
+
+// begun returns how many processes have begun.
+func (s *starts) begun() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
+// isUp reports whether CometBFT is up in a process that began after the first so many.
+func (s *starts) isUp(after int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.up && s.count > after
 }
 
 func (s *starts) came() {
@@ -164,12 +181,14 @@ type attempt struct {
 	supervisor.Service
 	starts *starts
 	health *health
+	resets *manager.Machine
 }
 
 // Serve waits for the end of the process.
 func (a attempt) Serve(ctx context.Context) error {
 	err := a.starts.judge(a.Service.Serve(ctx))
 	a.health.ended(a.starts.ended())
+	a.resets.Note(manager.Waiting, "CometBFT has ended", nil)
 	return err
 }
 
@@ -192,6 +211,7 @@ func (t *tree) stdout(line []byte) {
 	case string(line) == child.UpLine:
 		t.starts.came()
 		t.health.came()
+		t.resets.machine.Note(manager.Running, "CometBFT is up", nil)
 	default:
 		t.starts.died(string(line)) // the log is on stderr; on stdout CometBFT says why it ends the process
 	}
@@ -262,6 +282,8 @@ func (t *tree) line(line []byte) {
 		level = zap.WarnLevel // CometBFT goes on
 		if strings.Contains(text, "CONSENSUS FAILURE!!!") {
 			level = zap.ErrorLevel
+			t.resets.machine.Note(manager.Broken, "CometBFT's consensus has failed, and its process lives on",
+				func(s *manager.Status) { s.Failure = text })
 		}
 
 	case len(line) > 1 && line[1] == '[' && (line[0] == 'I' || line[0] == 'D'):

@@ -196,7 +196,7 @@ func TestWhatAProcessEndedOfIsTold(t *testing.T) {
 	require.ErrorIs(t, s.judge(ended(child.StatusDamage)), comethome.ErrChainDamage)
 
 	core, logs := observer.New(zap.ErrorLevel)
-	tr := &tree{Driver: Driver{Log: zap.New(core), health: newHealth(nil)}, starts: s}
+	tr := &tree{Driver: Driver{Log: zap.New(core), health: newHealth(nil)}, starts: s, resets: idleResets()}
 
 	for _, l := range []string{"I[x] all is well", "E[x] a peer", "E[x] CONSENSUS FAILURE!!! err=...",
 		"panic: out of luck", "goroutine 1 [running]:"} {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -64,6 +65,7 @@ type watchdog struct {
 	pool      consensus.Feed
 	rpc       rpc
 	sup       *supervisor.Supervisor
+	resets    *manager.Machine
 	log       *zap.Logger
 }
 
@@ -73,7 +75,7 @@ func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 	w := &watchdog{timing: t.timing, stateSync: t.stateSync, app: t.app, health: t.health, pool: t.core.Feed, rpc: c,
-		sup: t.sup, log: t.Log}
+		sup: t.sup, resets: t.resets.machine, log: t.Log}
 
 	asks, err := newRPC(t.rpcSocket())
 	if err != nil {
@@ -159,6 +161,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			if why != told {
 				w.log.Warn("the committed height stands still", zap.Uint64("height", height),
 					zap.Duration("for", stood.total), zap.String("reason", why))
+				w.resets.Note(manager.Stalled, fmt.Sprintf("no block after %d: %s", height, why), nil)
 				told = why
 			}
 			continue
@@ -166,6 +169,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 
 		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height),
 			zap.Duration("for", stood.total), zap.String("reason", why))
+		w.tell(height, restarts, why)
 
 		if err := supervisor.Recycle(ctx, w.sup, childProcess); err != nil {
 			return err
@@ -175,6 +179,23 @@ func (w *watchdog) Serve(ctx context.Context) error {
 		stood.reset()
 		began = time.Now()
 	}
+}
+
+// mostHelp is the number of restarts in a row that may help. More of them come only with the
+// longest pause, and an error says that they have not helped so far.
+const mostHelp = 5
+
+// tell notes that CometBFT is restarted, after so many restarts in a row at one height.
+func (w *watchdog) tell(height uint64, restarts int, why string) {
+	text := fmt.Sprintf("no block after %d: %s; restarting CometBFT, %d of %d", height, why, restarts+1, mostHelp)
+	state := manager.Stalled
+	if restarts >= mostHelp {
+		state = manager.Abandoned
+		text = fmt.Sprintf("no block after %d: %s; %d restarts have not helped, and somebody has to look: see "+
+			"docs/cometbft.md", height, why, restarts)
+		w.log.Error(text)
+	}
+	w.resets.Note(state, text, func(s *manager.Status) { s.Restarts++ })
 }
 
 // patience returns how long the height may stand still after the given number of restarts in a row.

@@ -114,7 +114,7 @@ func (w *watched) Premature([]byte, time.Time) bool           { return false }
 func watchOver(t *testing.T) *watched {
 	t.Helper()
 	w := &watched{watchdog: &watchdog{timing: timing{bound: 4 * time.Second}, app: &app{}, health: newHealth(nil),
-		log: zap.NewNop()}}
+		resets: idleResets().machine, log: zap.NewNop()}}
 	w.app.agreeing.Store(true)
 	hc := &http.Client{Transport: w}
 	c, err := rpchttp.NewWithClient("http://comet", "/websocket", hc)

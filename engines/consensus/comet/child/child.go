@@ -7,7 +7,6 @@ package child
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -23,7 +22,6 @@ import (
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
-	"github.com/cometbft/cometbft/types"
 
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/comet/rpcserver"
@@ -46,14 +44,13 @@ const Command = "comet-child"
 // error. Run may be called only once in a process, because CometBFT does not start twice in one
 // process.
 func Run(ctx context.Context, o Options) error {
-	c, err := comethome.LoadConfig(o.Home)
+	c, err := o.config()
 	if err != nil {
 		return err
 	}
 
 	// Without this top and pgrep show "exe", the name of the executed file (process.Self).
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
-	c.ProxyApp, c.ABCI = "unix://"+o.ABCI, "socket"
 	if err := os.Remove(o.RPC); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("stale socket: %w", err)
 	}
@@ -109,8 +106,8 @@ func Run(ctx context.Context, o Options) error {
 
 	check := &guard{config: c, own: own, now: time.Now()}
 	copies := &copier{log: log}
-	n, err := made(func() (*node.Node, error) {
-		return node.NewNode(c, signer, key, Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c),
+	n, err := o.made(ctx, func() (*node.Node, error) {
+		return node.NewNode(c, signer, key, o.clients(ctx, log), node.DefaultGenesisDocProviderFunc(c),
 			copies.provide(check.open), node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
 	if err != nil {
@@ -204,27 +201,4 @@ func unfit(err error) error {
 	}
 
 	return err
-}
-
-// Options are the command line of the process.
-type Options struct {
-	Home string // of CometBFT
-	ABCI string // the path of the socket to connect to
-	RPC  string // the path of a socket to serve RPC on, in addition to the configured addresses
-
-	// Signer, if set, returns the signer to use instead of the home's own. It is for programs that
-	// call Run themselves.
-	Signer func(types.PrivValidator) types.PrivValidator
-}
-
-// Flags defines the flags of the options in f. When f parses the result of Args, o gets its values.
-func (o *Options) Flags(f *flag.FlagSet) {
-	f.StringVar(&o.Home, "home", "", "CometBFT's home")
-	f.StringVar(&o.ABCI, "abci", "", "path of the socket to connect to")
-	f.StringVar(&o.RPC, "rpc", "", "path of the socket to serve RPC on")
-}
-
-// Args returns the options as flags.
-func (o Options) Args() []string {
-	return []string{"--home", o.Home, "--abci", o.ABCI, "--rpc", o.RPC}
 }

@@ -105,7 +105,8 @@ func (c *client) fail(err error) {
 	}
 	c.mu.Unlock()
 
-	c.Logger.Error("the connection to the application has ended", "err", err)
+	// CometBFT's own client logs this text, and programs that watch CometBFT look for it.
+	c.Logger.Error("Stopping abci.socketClient for error: " + err.Error())
 	c.Stop() // its error says only that the client was already stopped
 }
 
@@ -205,7 +206,7 @@ func (c *client) read() {
 			err = c.answered(resp)
 		}
 		if err != nil {
-			c.fail(fmt.Errorf("reading answers: %w", err))
+			c.fail(fmt.Errorf("read message: %w", err))
 			return
 		}
 

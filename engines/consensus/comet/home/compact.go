@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	dbm "github.com/cometbft/cometbft-db"
-	lerrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/util"
 
@@ -84,13 +84,22 @@ func bytesIn(dir string) (n int64, err error) {
 	return n, nil
 }
 
-// compactDatabase compacts a database that no process uses.
+// compactDatabase compacts a database that no process uses. It opens the database once more,
+// because goleveldb removes replaced tables in the background, and those that are left at the next
+// start.
 func compactDatabase(ctx context.Context, dir string) error {
 	db, err := openToWrite(dir)
 	if err != nil {
 		return err
 	}
-	return closeCompacted(ctx, dir, db)
+	if err := closeCompacted(ctx, dir, db); err != nil {
+		return err
+	}
+
+	if db, err = openToWrite(dir); err != nil {
+		return err
+	}
+	return db.Close()
 }
 
 // openToWrite opens a database that exists.
@@ -98,9 +107,18 @@ func openToWrite(dir string) (*dbm.GoLevelDB, error) {
 	db, err := dbm.NewGoLevelDBWithOpts(strings.TrimSuffix(filepath.Base(dir), databaseSuffix), filepath.Dir(dir),
 		&opt.Options{ErrorIfMissing: true})
 	if err != nil {
-		return nil, damaged(dir, err)
+		return nil, failed(dir, err)
 	}
 	return db, nil
+}
+
+// failed returns the error of work on a database that Verify has accepted. It is not damage if it
+// is the operating system's, such as that of a full disk.
+func failed(dir string, err error) error {
+	if errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the database %s: %w", dir, err)
+	}
+	return damaged(dir, err)
 }
 
 // closeCompacted compacts a database and closes it. If ctx ends first, it closes the database at
@@ -111,11 +129,10 @@ func closeCompacted(ctx context.Context, dir string, db *dbm.GoLevelDB) error {
 
 	select {
 	case err := <-done:
-		err = errors.Join(err, db.Close())
-		if lerrors.IsCorrupted(err) {
-			return damaged(dir, err)
+		if err = errors.Join(err, db.Close()); err != nil {
+			return failed(dir, err)
 		}
-		return err
+		return nil
 
 	case <-ctx.Done():
 		err := db.Close()

@@ -141,15 +141,20 @@ type keys struct {
 // LoadConfig. Such a home may have keys of another version of CometBFT.
 func readConfig(home string) (*cfg.Config, keys, error) {
 	path := configPath(home)
-	fail := func(err error) (*cfg.Config, keys, error) {
-		return nil, keys{}, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
-	}
 	if err := whole(home, path); err != nil {
 		return nil, keys{}, err
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, keys{}, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	return parseConfig(home, data)
+}
+
+// parseConfig returns the configuration of a home whose file contains data.
+func parseConfig(home string, data []byte) (*cfg.Config, keys, error) {
+	fail := func(err error) (*cfg.Config, keys, error) {
+		return nil, keys{}, fmt.Errorf("%w: %s: %w", ErrHome, configPath(home), err)
 	}
 	var raw map[string]any
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&raw); err != nil {

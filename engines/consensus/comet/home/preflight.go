@@ -74,18 +74,27 @@ func settings(c *cfg.Config) error {
 		return fmt.Errorf("priv_validator_laddr = %q, want tcp://host:port, unix://path or noise://peer@host:port", a)
 	}
 
+	if err := checkPeerLists(c); err != nil {
+		return err
+	}
+
+	for id := range Listed(c.P2P.UnconditionalPeerIDs) {
+		if _, err := p2p.NewNetAddressString(id + "@127.0.0.1:1"); err != nil {
+			return fmt.Errorf("unconditional_peer_ids: %q, want the 40 hexadecimal digits of a node id", id)
+		}
+	}
+
+	return nil
+}
+
+// checkPeerLists returns an error for an invalid address in the lists of peers.
+func checkPeerLists(c *cfg.Config) error {
 	for _, l := range []struct{ name, list string }{{"persistent_peers", c.P2P.PersistentPeers},
 		{"seeds", c.P2P.Seeds}} {
 		for peer := range Listed(l.list) {
 			if err := checkPeer(peer); err != nil {
 				return fmt.Errorf("%s: %w", l.name, err)
 			}
-		}
-	}
-
-	for id := range Listed(c.P2P.UnconditionalPeerIDs) {
-		if _, err := p2p.NewNetAddressString(id + "@127.0.0.1:1"); err != nil {
-			return fmt.Errorf("unconditional_peer_ids: %q, want the 40 hexadecimal digits of a node id", id)
 		}
 	}
 

@@ -34,10 +34,14 @@ func Prune(ctx context.Context, home string, o consensus.PruneOptions) (p consen
 		return p, err
 	}
 
-	// The stores panic when they cannot decode what they read.
+	// The stores panic when they cannot decode what they read, or cannot read it.
 	defer func() {
-		if e := recover(); e != nil {
-			err = damaged(c.DBDir(), fmt.Errorf("%v", e))
+		switch e := recover().(type) {
+		case nil:
+		case error:
+			err = failed(c.DBDir(), e)
+		default:
+			err = failed(c.DBDir(), fmt.Errorf("%v", e))
 		}
 	}()
 

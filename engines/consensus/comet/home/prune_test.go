@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -260,4 +261,15 @@ func TestCompactKeepsTheContent(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 	require.NoError(t, verifyDatabase(t.Context(), databaseDir(c, blockDatabase)))
+}
+
+// A full disk is not damage, and neither is any other error of the operating system.
+func TestAnErrorOfTheSystemIsNotDamage(t *testing.T) {
+	err := failed("blockstore.db", &os.PathError{Op: "write", Path: "MANIFEST-000009", Err: syscall.ENOSPC})
+	require.NotErrorIs(t, err, ErrChainDamage)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorContains(t, err, "blockstore.db")
+	require.ErrorIs(t, failed("blockstore.db", errors.New("leveldb: corrupted")), ErrChainDamage)
+	require.ErrorIs(t, failed("blockstore.db", &os.PathError{Op: "open", Path: "CURRENT", Err: syscall.ENOENT}),
+		ErrChainDamage)
 }

@@ -165,7 +165,9 @@ func (s *Server) listen(addr string, h http.Handler, c *cfg.RPCConfig, config *r
 			serve = func() error { return server.ServeTLS(l, c.CertFile(), c.KeyFile()) }
 		}
 		if err := serve(); err != nil && !errors.Is(err, net.ErrClosed) {
-			log.Error("Error serving server", "err", err)
+			// Programs that watch CometBFT look for this text, which its own server logs at the
+			// level of information.
+			log.Error("RPC HTTP server stopped", "err", err)
 		}
 	}()
 
