@@ -210,7 +210,8 @@ func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	if b.offset > 0 && len(next) > 1 {
-		return nil, fmt.Errorf("%w, and genesis.json allows resets: the change leaves %d validators", ErrNotYet, len(next))
+		return nil, fmt.Errorf("%w, and genesis.json allows resets: the change leaves %d validators", ErrNotYet,
+			len(next))
 	}
 
 	out, err := json.Marshal(Set{Sequence: c.Sequence, Period: at.Period, Height: at.Height, Validators: next})

@@ -130,12 +130,14 @@ func TestALoneValidatorIsResetWhereverItIsKilled(t *testing.T) {
 	c.submit("first=1")
 	c.await(t, func() bool { return len(c.pool) == 0 })
 
-	c.ends = func() {
+	c.mu.Lock()
+	c.ends = func() { // with c.mu held
 		g, err := comethome.ReadGenesis(home)
 		require.NoError(t, err)
 		require.Equal(t, c.state.ChainID, g.ChainID, "the genesis is replaced after the log knows")
 		require.DirExists(t, filepath.Join(home, "data", "blockstore.db"), "data is removed after the log knows")
 	}
+	c.mu.Unlock()
 
 	epoch := uint64(0)
 	for _, at := range []string{"", "commit", "reset", "reset logged", "init", "init logged", "order"} {
@@ -165,7 +167,9 @@ func TestALoneValidatorIsResetWhereverItIsKilled(t *testing.T) {
 			want = 1
 		}
 		require.EqualValues(t, want, kills.Load(), at)
+		c.mu.Lock()
 		require.EqualValues(t, epoch, c.resets, "at %q", at)
+		c.mu.Unlock()
 	}
 
 	require.NoError(t, syscall.Kill(pidOf(t, home), syscall.SIGKILL))
