@@ -95,7 +95,7 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	}
 
 	begun := &starts{}
-	resets := newResets(d, core.Genesis.GetPeriod())
+	resets := newResets(d)
 	return func(context.Context) (supervisor.Service, error) {
 		t := &tree{Driver: d, core: core, command: d.Command, starts: begun, resets: resets}
 		var err error

@@ -49,6 +49,7 @@ type health struct {
 	synced    time.Time
 	evidence  map[string]uint64 // by address
 	held      time.Time         // when the chain entered the hold that it is in; zero: it is in none
+	epoch     uint64            // of the chain
 
 	// of the polls
 	seen    *observed // nil: none since the process began
@@ -154,6 +155,20 @@ func (h *health) isHeld() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return !h.held.IsZero()
+}
+
+// enters notes the epoch that the chain is in.
+func (h *health) enters(epoch uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.epoch = epoch
+}
+
+// inEpoch returns the epoch that the chain is in.
+func (h *health) inEpoch() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.epoch
 }
 
 // finalizes notes the arrival of a decided block. live says that the process has taken part in the

@@ -22,6 +22,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 )
 
 // decided returns a chain whose block 1 has decided on a reset, and a client of its application.
@@ -245,4 +246,14 @@ func TestThePeersOfAnEpochHaveItsFirstBlock(t *testing.T) {
 	require.False(t, h.pruned())
 	h.reported(child.Report{Peers: []child.Peer{{Height: 90, Base: 81}}})
 	require.True(t, h.pruned())
+}
+
+// The manager of a node names the epoch that the chain is in, which is not that of its genesis.
+func TestAManagerKnowsTheEpoch(t *testing.T) {
+	r := idleResets()
+	r.driver.health.enters(5)
+	_, err := r.Hard(t.Context(), manager.Reset{PeriodCount: "5"})
+	require.ErrorContains(t, err, "for epoch 5 is not rebuilt")
+	_, err = r.Hard(t.Context(), manager.Reset{PeriodCount: "0"})
+	require.ErrorContains(t, err, "names another epoch than that of this node, 5")
 }
