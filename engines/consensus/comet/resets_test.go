@@ -160,4 +160,4 @@ func TestTheWatchdogSaysWhenItsRestartsDoNotHelp(t *testing.T) {
 }
 
 // idleResets returns the resets of a tree whose test makes none.
-func idleResets() *resets { return newResets(Driver{Log: zap.NewNop()}, 0) }
+func idleResets() *resets { return newResets(Driver{Log: zap.NewNop(), health: newHealth(nil)}) }
