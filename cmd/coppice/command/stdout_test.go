@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -240,6 +243,16 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("keys", "rotate", "validator", "next", "--home", "val", "--force")
 	tried["coppice keys signer"] = true
 	tried["coppice manager"] = true // it goes on, as start does
+
+	// Resets, of a manager that answers.
+	manager := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"message": "done", "status": true, "state": "running", "events": [{"seq": 1, "text": "up"}]}`)
+	}))
+	defer manager.Close()
+	lost("reset", "gentle", "--manager", manager.URL)
+	lost("reset", "hard", "--manager", manager.URL)
+	lost("reset", "status", "--manager", manager.URL)
+	lost("reset", "status", "--watch", "--manager", manager.URL)
 
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
