@@ -109,7 +109,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 		lost("completion", sh)
 	}
 	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate",
-		"genesis", "peers", "token", "reset", "rounds"} {
+		"genesis", "peers", "token", "reset", "rounds", "debug"} {
 		lost(strings.Fields(group)...)
 	}
 	for _, leaf := range []string{"spec", "check", "status"} { // testdata/rounds.txtar: they want a service
@@ -166,7 +166,9 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("snapshot", "create")
 	lost("snapshot", "list")
 	lost("snapshot", "verify")
+	lost("snapshot", "export", "lost.snapshot")
 	lost("log", "stat", "--interval", "0")
+	lost("debug", "dump")
 	lost("backup", "lost-backup")
 	lost("stop")
 	ended()
@@ -187,6 +189,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	s.run("backup", "backup")
 	lost("backup", "other")
 	lost("restore", "backup", "--home", "restored")
+	lost("snapshot", "import", "lost.snapshot")
 	lost("snapshot", "restore")
 	lost("upgrade")
 	lost("prune", "--dry-run")

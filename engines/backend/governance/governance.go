@@ -209,6 +209,11 @@ func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.offset > 0 && len(next) > 1 {
+		return nil, fmt.Errorf("%w, and genesis.json allows resets: the change leaves %d validators", ErrNotYet,
+			len(next))
+	}
+
 	out, err := json.Marshal(Set{Sequence: c.Sequence, Period: at.Period, Height: at.Height, Validators: next})
 	if err != nil {
 		return nil, err

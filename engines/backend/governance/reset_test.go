@@ -96,3 +96,17 @@ func TestAResetIsNoChangeOfValidators(t *testing.T) {
 	require.ErrorContains(t, b.Check(asChange), "no updates")
 	require.Nil(t, Updates(chain.Block{Txs: [][]byte{asChange}}, nil))
 }
+
+// Until resets of a chain with several validators can be made, a chain with resets keeps one.
+func TestAChainWithResetsKeepsOneValidator(t *testing.T) {
+	b := New(pub(100), "orchard", []Validator{{pub(1), 10}})
+	second := body(t, 100, Change{"orchard", 1, []Validator{{pub(2), 10}}})
+	other := body(t, 100, Change{"orchard", 1, []Validator{{pub(2), 10}, {pub(1), 0}}})
+
+	_, err := b.WithResets(20).Execute(newState(0, 5), second)
+	require.ErrorIs(t, err, ErrNotYet)
+	_, err = b.WithResets(20).Execute(newState(0, 5), other)
+	require.NoError(t, err)
+	_, err = b.Execute(newState(0, 5), second)
+	require.NoError(t, err, "a chain without resets has any number")
+}

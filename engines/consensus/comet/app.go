@@ -113,6 +113,8 @@ func (a *app) note(s chain.State) {
 	}
 
 	a.height.Store(s.Height)
+	a.health.holds(s.InHold())
+	a.health.enters(s.Period)
 	a.health.committed(s.Height)
 }
 

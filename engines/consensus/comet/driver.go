@@ -95,7 +95,7 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	}
 
 	begun := &starts{}
-	resets := newResets(d, core.Genesis.GetChainId())
+	resets := newResets(d)
 	return func(context.Context) (supervisor.Service, error) {
 		t := &tree{Driver: d, core: core, command: d.Command, starts: begun, resets: resets}
 		var err error
@@ -180,9 +180,8 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	}
 
 	// Which epoch it must be of is known once the core has been asked, at the start of the process.
-	own := t.core.Genesis.GetChainId()
-	epoch, ok := chain.EpochOf(g.ChainID, own)
-	if !ok || epoch > 0 && t.core.Genesis.GetParams().GetResetOffset() == 0 {
+	own, resets := t.core.Genesis.GetChainId(), t.core.Genesis.GetParams().GetResetOffset() > 0
+	if epoch, ok := chain.EpochOf(g.ChainID, own); !ok || epoch > 0 && !resets {
 		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", comethome.ErrGenesis,
 			comethome.GenesisPath(home),
 			g.ChainID, own)

@@ -48,6 +48,8 @@ type health struct {
 	follows   bool
 	synced    time.Time
 	evidence  map[string]uint64 // by address
+	held      time.Time         // when the chain entered the hold that it is in; zero: it is in none
+	epoch     uint64            // of the chain
 
 	// of the polls
 	seen    *observed // nil: none since the process began
@@ -135,6 +137,40 @@ func (h *health) committed(height uint64) {
 	}
 }
 
+// holds notes whether the chain is in hold, until its reset.
+func (h *health) holds(held bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	switch {
+	case !held:
+		h.held = time.Time{}
+	case h.held.IsZero():
+		h.held = h.now()
+	}
+}
+
+// isHeld reports whether the chain is in hold.
+func (h *health) isHeld() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.held.IsZero()
+}
+
+// enters notes the epoch that the chain is in.
+func (h *health) enters(epoch uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.epoch = epoch
+}
+
+// inEpoch returns the epoch that the chain is in.
+func (h *health) inEpoch() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.epoch
+}
+
 // finalizes notes the arrival of a decided block. live says that the process has taken part in the
 // votes for it, so that the clock at this moment can be compared with theirs.
 func (h *health) finalizes(height int64, live bool, accused []string) {
@@ -203,7 +239,7 @@ func (h *health) logged(line string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	f := fault{h.height + 1, field(line, "err")}
+	f := fault{h.next(), field(line, "err")}
 
 	switch {
 	case fits("CONSENSUS FAILURE!!!"):
@@ -252,6 +288,9 @@ func (h *health) waitsForGenesis() bool {
 	return h.height == 0 && h.genesis.After(h.now())
 }
 
+// next returns the height of the next block. An epoch begins at its initial height.
+func (h *health) next() int64 { return max(h.height+1, h.initial) }
+
 // peersAhead returns the highest height of a peer. pruned is true if peers are ahead, and each of
 // these says that it has no block as old as the one after ours.
 func (h *health) peersAhead() (height int64, pruned bool) {
@@ -262,7 +301,7 @@ func (h *health) peersAhead() (height int64, pruned bool) {
 		if p.Height <= h.height {
 			continue
 		}
-		if ahead++; p.Base <= h.height+1 {
+		if ahead++; p.Base <= h.next() {
 			ahead = -len(h.report.Peers) - 1 // this one has it, or does not say
 		}
 	}

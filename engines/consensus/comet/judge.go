@@ -29,10 +29,18 @@ func (h *health) Condition() consensus.Condition {
 		h.judge(&c, h.seen)
 	}
 
+	if since := h.now().Sub(h.held); !h.held.IsZero() && since >= holdMost && c.State == consensus.Ready {
+		c.Is(consensus.Starting, "a reset was decided, and the next epoch of the chain has not begun: it is in hold "+
+			"for %v", since.Round(time.Second))
+	}
+
 	h.warn(&c)
 
 	return c
 }
+
+// holdMost is how long a hold may last before the node says so.
+const holdMost = 3 * time.Second
 
 // patienceRPC is how long CometBFT may not answer before it counts as down.
 const patienceRPC = 1500 * time.Millisecond
@@ -135,7 +143,7 @@ func (h *health) judgeDown(c *consensus.Condition) {
 // judge says what a CometBFT that answers is able to do.
 func (h *health) judge(c *consensus.Condition, o *observed) {
 	peers, pruned := h.peersAhead()
-	next := h.height + 1
+	next := h.next()
 
 	switch {
 	case h.failure.height == next && next == h.initial &&

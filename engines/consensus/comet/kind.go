@@ -111,6 +111,10 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 // Open returns the driver of a home. It returns an error if the genesis of the home's CometBFT does
 // not carry the genesis of the home.
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
+	if err := resettable(h); err != nil {
+		return nil, err
+	}
+
 	state, err := h.Genesis.AppState()
 	return Driver{
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
@@ -118,6 +122,24 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 		Version: h.Version, Log: h.Log.Named("comet"),
 		Now: h.Now, health: newHealth(h.Now), keep: new(blockKeep),
 	}, err
+}
+
+// resettable returns an error if the genesis allows resets that this kind cannot make: those of a
+// chain with several validators need what nodes tell each other about a reset.
+func resettable(h consensus.Home) error {
+	if h.Genesis.Resets == nil {
+		return nil
+	}
+	theirs, err := comethome.ReadFirstGenesis(comethome.Dir(h.Dir))
+	if err != nil {
+		return err
+	}
+	if n := len(theirs.Validators); n > 1 {
+		return fmt.Errorf(`%w: genesis.json has "resets", and the chain has %d validators: %w; make the genesis `+
+			"without resets", comethome.ErrGenesis, n, governance.ErrNotYet)
+	}
+
+	return nil
 }
 
 // Claim returns an error if the home contains a CometBFT home. A node with another consensus would

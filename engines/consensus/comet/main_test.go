@@ -66,8 +66,18 @@ type fakeCore struct {
 	pool    [][]byte
 	applied map[chain.TxID]bool
 
+	resets int // records of an end of the chain that would have been logged
+
 	fail    func(what string) error // before each operation, if set
+	ends    func()                  // before the record of an end of the chain, if set
 	blocked chan struct{}           // Get waits for it, if set
+}
+
+// testParams are the parameters of the tests' chains, which may be reset.
+func testParams() *logv1.Params {
+	p := chain.DefaultParams()
+	p.ResetOffset = 20
+	return p
 }
 
 func newFakeCore() *fakeCore {
@@ -77,7 +87,7 @@ func newFakeCore() *fakeCore {
 func (c *fakeCore) core(chainID string) consensus.Core {
 	return consensus.Core{
 		Ordering: c, Feed: c, State: c,
-		Genesis: &logv1.ChainStarted{ChainId: chainID, InitialHeight: 1, Params: chain.DefaultParams()},
+		Genesis: &logv1.ChainStarted{ChainId: chainID, InitialHeight: 1, Params: testParams()},
 	}
 }
 
@@ -91,22 +101,32 @@ func (c *fakeCore) enter(what string) error {
 func (c *fakeCore) Info(context.Context) (chain.Standing, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return chain.Standing{Committed: c.state, Leftover: c.decided}, c.enter("info")
+	return chain.Standing{Committed: c.state, Leftover: c.decided, Reset: c.reset}, c.enter("info")
 }
 
 func (c *fakeCore) Reset(_ context.Context, with chain.Renewal) (*logv1.ChainReset, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
+	if err := c.enter("reset"); err != nil {
+		return nil, err
+	}
 	if c.reset != nil {
 		return c.reset, nil
 	}
-	rec, err := c.state.ChainReset(chain.Root{AppHash: fmt.Appendf(nil, "renewed %x", c.state.AppHash)}, with)
-	if err == nil {
-		c.reset = rec
-		c.appends++
+
+	hash := sha256.Sum256(append([]byte("renewed"), c.state.AppHash...))
+	rec, err := c.state.ChainReset(chain.Root{AppHash: hash[:]}, with)
+	if err != nil {
+		return nil, err
 	}
-	return rec, err
+	if c.ends != nil {
+		c.ends()
+	}
+	c.reset = rec
+	c.resets++
+
+	return rec, c.enter("reset logged")
 }
 
 func (c *fakeCore) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.State, error) {
@@ -115,6 +135,16 @@ func (c *fakeCore) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.
 
 	if err := c.enter("init"); err != nil {
 		return chain.State{}, err
+	}
+
+	if c.reset != nil {
+		if err := chain.Succeeds(c.reset, rec); err != nil {
+			return c.state, err
+		}
+		reset := c.state.Reset
+		c.state = chain.AfterReset(c.reset)
+		c.state.Reset, c.reset = reset, nil
+		return c.state, c.enter("init logged")
 	}
 
 	if !c.state.Started() {
@@ -136,6 +166,8 @@ func (c *fakeCore) Order(_ context.Context, b chain.Block) (chain.Staged, error)
 	}
 
 	switch {
+	case c.reset != nil:
+		return chain.Staged{}, fmt.Errorf("%w: the chain has ended: %v", errOrder, b)
 	case b.Height == c.state.Height && bytes.Equal(b.Hash, c.state.BlockHash):
 		return chain.Staged{Block: b, AppHash: c.state.AppHash}, nil
 	case b.Height != c.state.Next(), c.decided != nil && !c.decided.Same(b):
@@ -156,6 +188,9 @@ func (c *fakeCore) Order(_ context.Context, b chain.Block) (chain.Staged, error)
 }
 
 func (c *fakeCore) hash(b chain.Block) []byte {
+	if c.state.InHold() {
+		return c.state.AppHash
+	}
 	if c.idle && len(b.Txs) == 0 {
 		return c.state.AppHash
 	}
@@ -185,6 +220,16 @@ func (c *fakeCore) Commit(_ context.Context, height uint64) (chain.State, error)
 	c.state.AppHash, c.state.Height, c.state.BlockHash, c.state.Time = c.hash(b), b.Height, b.Hash, b.Time
 	c.decided = nil
 	c.appends++
+
+	if c.state.Reset != nil && !c.state.InHold() {
+		c.state.Reset = nil // this is the first block of an epoch
+	}
+	for _, tx := range b.Txs {
+		if bytes.HasPrefix(tx, []byte("reset=")) {
+			c.state.Reset = &chain.Reset{Epoch: b.Period, Height: b.Height, TimeNs: b.Time.UnixNano(), Offset: 20}
+		}
+	}
+
 	for _, tx := range b.Txs {
 		c.applied[chain.HashTx(tx)] = true
 	}

@@ -71,7 +71,7 @@ func (l *leaver) leave(ctx context.Context, s chain.State) error {
 			break
 		}
 
-		if held := time.Since(began); held > watchAtLeast && err.Error() != told && ctx.Err() == nil {
+		if held := time.Since(began); held > holdMost && err.Error() != told && ctx.Err() == nil {
 			told = err.Error()
 			l.log.Warn("the chain is in hold, and its reset cannot be made yet", zap.Duration("for", held),
 				zap.Error(err))

@@ -12,7 +12,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/coppice-go/coppice/engines/chain"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager/bare"
@@ -23,7 +22,6 @@ import (
 // incarnations of the tree, so its machine's events do, too.
 type resets struct {
 	driver  Driver
-	chainID string // of epoch 0
 	machine *manager.Machine
 	tree    atomic.Pointer[tree] // the one that runs, or ran last
 }
@@ -36,8 +34,8 @@ const startedWait = 3 * time.Second
 // lookEvery is the time between two looks whether it is.
 const lookEvery = 20 * time.Millisecond
 
-func newResets(d Driver, chainID string) *resets {
-	r := &resets{driver: d, chainID: chainID}
+func newResets(d Driver) *resets {
+	r := &resets{driver: d}
 	log := d.Log.Named("resets")
 	r.machine = manager.NewMachine(r, d.Now, func(e manager.Event) {
 		log.Debug(e.Text, zap.String("state", string(e.State)))
@@ -138,41 +136,24 @@ func (r *resets) awaitUp(ctx context.Context, t *tree, before int) (string, erro
 
 // Hard refuses: a node of ours makes no chain of its own.
 func (r *resets) Hard(_ context.Context, want manager.Reset) (string, error) {
-	own, err := r.epoch()
-	if err != nil {
-		return "", err
-	}
-	count := want.PeriodCount
+	count, now := want.PeriodCount, r.driver.health.inEpoch()
 	if count == "" {
-		count = strconv.FormatUint(own, 10)
+		count = strconv.FormatUint(now, 10)
 	}
 
 	period, err := strconv.ParseUint(count, 10, 64)
 	if err != nil {
 		return "", fmt.Errorf("period_count: %q, want the number of an epoch", want.PeriodCount)
 	}
-	if period != own {
+	if period != now {
 		return "", fmt.Errorf("period_count %d names another epoch than that of this node, %d: a node that began an "+
 			"epoch by itself would stay alone in it, because the nodes of a chain begin one together; nothing "+
-			"was changed", period, own)
+			"was changed", period, now)
 	}
 
 	return "", fmt.Errorf("the data of CometBFT for epoch %d is not rebuilt in a home that has it; nothing was "+
 		"changed: if it is damaged, make a new home that joins the chain, 'coppice init --consensus "+
-		"cometbft --from RPC,RPC'", own)
-}
-
-// epoch returns the epoch of the chain for which CometBFT runs.
-func (r *resets) epoch() (uint64, error) {
-	g, err := comethome.ReadGenesis(r.driver.Home)
-	if err != nil {
-		return 0, err
-	}
-	epoch, ok := chain.EpochOf(g.ChainID, r.chainID)
-	if !ok {
-		return 0, fmt.Errorf("%w: %q is no epoch of %q", comethome.ErrGenesis, g.ChainID, r.chainID)
-	}
-	return epoch, nil
+		"cometbft --from RPC,RPC'", now)
 }
 
 // SetParams refuses: the genesis of CometBFT carries that of the home.

@@ -160,20 +160,4 @@ func TestTheWatchdogSaysWhenItsRestartsDoNotHelp(t *testing.T) {
 }
 
 // idleResets returns the resets of a tree whose test makes none.
-func idleResets() *resets { return newResets(Driver{Log: zap.NewNop()}, "test") }
-
-// The epoch that a hard reset may name is that of the chain for which CometBFT runs (item 36).
-func TestAHardResetToAnotherEpochIsRefused(t *testing.T) {
-	home := newHome(t, comethome.Options{})
-	g, err := comethome.ReadGenesis(home)
-	require.NoError(t, err)
-	g.ChainID = "test-3"
-	require.NoError(t, comethome.WriteGenesis(home, g))
-
-	r := newResets(Driver{Home: home, Log: zap.NewNop()}, "test")
-	for count, want := range map[string]string{"4": "4 names another epoch than that of this node, 3",
-		"0": "0 names another epoch", "3": "for epoch 3 is not rebuilt", "": "for epoch 3 is not rebuilt"} {
-		_, err := r.Hard(t.Context(), manager.Reset{PeriodCount: count})
-		require.ErrorContains(t, err, want)
-	}
-}
+func idleResets() *resets { return newResets(Driver{Log: zap.NewNop(), health: newHealth(nil)}) }

@@ -256,6 +256,9 @@ func dying(text string) bool {
 // the following bytes, and logs this text for hundreds of places.
 const sayTorn = "Corrupted entry. Skipping..."
 
+// sayRejected is the text that CometBFT logs when we reject a proposal.
+const sayRejected = "state machine rejected a proposed block"
+
 // line logs a line of CometBFT's log, whose first letter is the level. A line without a level comes
 // from Go's runtime, or is the error that ends the process. A torn write-ahead log is logged once.
 func (t *tree) line(line []byte) {
@@ -272,6 +275,9 @@ func (t *tree) line(line []byte) {
 	level := zap.InfoLevel
 
 	switch {
+	case strings.Contains(text, sayRejected) && t.health.isHeld():
+		level = zap.DebugLevel // we reject every block after the held one
+
 	case len(line) > 1 && line[1] == '[' && line[0] == 'E':
 		level = zap.WarnLevel // CometBFT goes on
 		if strings.Contains(text, "CONSENSUS FAILURE!!!") {

@@ -40,7 +40,11 @@ func (g *guard) open(ctx *cfg.DBContext) (dbm.DB, error) {
 	case "blockstore":
 		g.blocks = db
 	case "state":
-		if err := g.check(db); err != nil {
+		err := g.check(db)
+		if err == nil {
+			err = mend(store.NewBlockStore(g.blocks), db)
+		}
+		if err != nil {
 			return nil, errors.Join(err, db.Close(), g.blocks.Close())
 		}
 	}

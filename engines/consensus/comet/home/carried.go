@@ -53,6 +53,11 @@ func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error)
 	if err := d.Decode(&carried); err != nil {
 		return bad("app_state is another application's: %w", err)
 	}
+	if epoch, ok := chain.EpochOf(theirs.ChainID, carried.ChainID); ok && epoch > 0 && carried.Resets != nil {
+		return bad("it is of %s, epoch %d of chain %q: a node that joins in a later epoch begins with the state at "+
+			"the last reset, which is not supported yet; copy the home of a node of the chain instead, and give it "+
+			"keys of its own", theirs.ChainID, epoch, carried.ChainID)
+	}
 	if carried.ChainID != theirs.ChainID {
 		return bad("app_state is of chain %q, and the rest of %q", carried.ChainID, theirs.ChainID)
 	}

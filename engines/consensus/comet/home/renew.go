@@ -66,8 +66,8 @@ func Renew(home string, e Epoch) error {
 	doc.Validators = nil
 	for _, v := range e.Validators {
 		key := ed25519.PubKey(v.PubKey)
-		doc.Validators = append(doc.Validators, types.GenesisValidator{Address: key.Address(), PubKey: key, Power: v.Power,
-			Name: names[string(v.PubKey)]})
+		doc.Validators = append(doc.Validators, types.GenesisValidator{Address: key.Address(), PubKey: key,
+			Power: v.Power, Name: names[string(v.PubKey)]})
 	}
 	if err := doc.ValidateAndComplete(); err != nil {
 		return fmt.Errorf("%w: genesis of %s: %w", ErrHome, e.ChainID, err)

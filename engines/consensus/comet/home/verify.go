@@ -162,6 +162,9 @@ func verifyChain(c *cfg.Config, s chain.State) (err error) {
 	}
 
 	base, top, state, app := blocks.Base(), blocks.Height(), theirs.LastBlockHeight, int64(s.Height)
+	if top > 0 { // nothing stands at the height before the first block
+		state, app = max(state, theirs.InitialHeight-1), max(app, theirs.InitialHeight-1)
+	}
 	bad := func(format string, args ...any) error { return damaged(c.DBDir(), fmt.Errorf(format, args...)) }
 
 	switch {
@@ -175,7 +178,7 @@ func verifyChain(c *cfg.Config, s chain.State) (err error) {
 		return bad("its blocks begin at height %d, the home's own data is at %d", base, app)
 	case state > top || state < top-1:
 		return bad("its state is at height %d, its blocks end at %d", state, top)
-	case state == app && state > 0 && !bytes.Equal(theirs.AppHash, s.AppHash):
+	case state == app && s.Height > 0 && !bytes.Equal(theirs.AppHash, s.AppHash):
 		return bad("at height %d its state has app hash %x, the home's own data has %x", state, theirs.AppHash,
 			s.AppHash)
 	}
