@@ -51,14 +51,3 @@ func (t Table[S]) finals() []Name {
 	}
 	return out
 }
-
-// events returns every event of the table's transitions, sorted.
-func (t Table[S]) events() []Event {
-	seen := map[Event]bool{}
-	for _, row := range t.Rounds {
-		for e := range row.On {
-			seen[e] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
-}

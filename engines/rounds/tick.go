@@ -61,7 +61,7 @@ func DecodeTick(body []byte) (t Tick, ok bool) {
 func (t Tick) Tx(window time.Duration, now time.Time) chain.Tx {
 	valid := t.After.Add(window)
 	if late := now.Sub(t.After); late > 0 {
-		valid = valid.Add(late / window * window)
+		valid = valid.Add(late.Truncate(window))
 	}
 	return chain.Tx{Backend: Backend, ValidUntil: valid.UTC().Truncate(time.Millisecond), Body: t.Encode()}
 }

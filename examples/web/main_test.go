@@ -43,7 +43,7 @@ func TestItServesAndStopsInOrder(t *testing.T) {
 	require.Contains(t, get(t, base+"/metrics"), `coppice_tree_running{path="http"} 1`)
 	require.NoError(t, run.Stop(context.Background()))
 
-	_, err := http.Get(base + "/hello")
+	_, err := http.Get(base + "/hello") //nolint:bodyclose // there is none
 	require.Error(t, err, "nobody listens")
 }
 

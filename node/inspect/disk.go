@@ -35,9 +35,9 @@ func Disk(home string) Part {
 			return &fs.PathError{Op: "statfs", Path: home, Err: err}
 		}
 
-		block := uint64(s.Bsize) //nolint:unconvert // its type differs from system to system
+		block := uint64(s.Bsize)
 		j := diskJSON{
-			Home: home, FileSystem: int64(s.Type), Size: s.Blocks * block,
+			Home: home, FileSystem: int64(s.Type), Size: s.Blocks * block, //nolint:unconvert // its type differs from system to system
 			Free:   uint64(s.Bavail) * block,             //nolint:unconvert // the same
 			Inodes: s.Files, FreeInodes: uint64(s.Ffree), //nolint:unconvert // the same
 			Directories: map[string]usedJSON{},

@@ -122,8 +122,8 @@ func (n *Node) Crash() {
 
 	after := n.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: n.o.keep, RNG: n.rng})
 	l := n.now()
-	l.stop() // the old life ends on a disk that is not used again
-	n.AwaitEnd()
+	l.stop()         // the old life ends on a disk that is not used again
+	_ = n.AwaitEnd() // however it ended
 	n.mem = after
 	n.begin()
 }

@@ -59,6 +59,6 @@ func statfs(path string) (free, size uint64, err error) {
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, 0, err
 	}
-	block := uint64(s.Bsize)                               //nolint:unconvert // its type differs from system to system
-	return uint64(s.Bavail) * block, s.Blocks * block, nil //nolint:unconvert // the same
+	block := uint64(s.Bsize)
+	return uint64(s.Bavail) * block, s.Blocks * block, nil //nolint:unconvert // its type differs from system to system
 }

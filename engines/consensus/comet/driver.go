@@ -187,7 +187,7 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 			g.ChainID, own)
 	}
 
-	t.health.of(g, t.timing, t.stateSync)
+	t.health.of(g, t.stateSync)
 	if t.signs = conf.PrivValidatorStateFile(); conf.PrivValidatorListenAddr != "" {
 		t.signs = ""
 	}
@@ -260,7 +260,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err == nil {
 		var g comethome.Genesis
 		if g, err = t.genesisOf(s); err == nil && renewed {
-			t.health.of(g, t.timing, t.stateSync)
+			t.health.of(g, t.stateSync)
 		}
 	}
 	if err == nil {

@@ -82,7 +82,7 @@ func newHealth(now func() time.Time) *health {
 }
 
 // of notes what the files of the home say.
-func (h *health) of(g comethome.Genesis, t timing, stateSync bool) {
+func (h *health) of(g comethome.Genesis, stateSync bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.genesis, h.initial, h.stateSync, h.bound = g.Time, max(1, int64(g.InitialHeight)), stateSync, watchAtLeast

@@ -3,7 +3,6 @@ package comet
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -53,9 +52,10 @@ func WhoIsPresent(ctx context.Context, home string) (Presence, error) {
 	defer c.close()
 
 	p := Presence{Height: height, Validators: set, keys: make(map[string]bool)}
-	if err := errors.Join(c.addPeers(ctx, p), c.addVotes(ctx, p)); err != nil {
+	if err := c.addPeers(ctx, p); err != nil {
 		return Presence{}, fmt.Errorf("%w: %w", ErrNotAsked, err)
 	}
+	c.addVotes(ctx, p)
 
 	return p, nil
 }
@@ -89,10 +89,10 @@ func (c rpc) addPeers(ctx context.Context, p Presence) error {
 }
 
 // addVotes adds the validators whose votes are in the last block's commit, if it is recent.
-func (c rpc) addVotes(ctx context.Context, p Presence) error {
+func (c rpc) addVotes(ctx context.Context, p Presence) {
 	commit, err := c.Commit(ctx, nil)
 	if err != nil || commit.Commit == nil || time.Since(commit.Time) > recentBlock {
-		return nil //nolint:nilerr // there is no block yet
+		return // there is no block yet
 	}
 
 	voted := make(map[string]bool)
@@ -107,8 +107,6 @@ func (c rpc) addVotes(ctx context.Context, p Presence) error {
 			p.keys[string(v.PubKey)] = true
 		}
 	}
-
-	return nil
 }
 
 // peers returns the connected peers that have said whose key they have.

@@ -241,7 +241,7 @@ func TestResetsOfSeveralValidatorsAreRefused(t *testing.T) {
 // A peer that begins where the epoch does has the next block.
 func TestThePeersOfAnEpochHaveItsFirstBlock(t *testing.T) {
 	h := newHealth(nil)
-	h.of(comethome.Genesis{InitialHeight: 80}, timing{}, false)
+	h.of(comethome.Genesis{InitialHeight: 80}, false)
 	h.reported(child.Report{Peers: []child.Peer{{Height: 90, Base: 80}}})
 	require.False(t, h.pruned())
 	h.reported(child.Report{Peers: []child.Peer{{Height: 90, Base: 81}}})

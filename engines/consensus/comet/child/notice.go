@@ -56,14 +56,14 @@ type notices struct {
 	told map[Notice]time.Time // without their texts
 }
 
-// tell writes a notice unless it was written a short while ago, and reports whether it did.
-func (n *notices) tell(topic Topic, about, format string, args ...any) bool {
+// tell writes a notice unless it was written a short while ago.
+func (n *notices) tell(topic Topic, about, format string, args ...any) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
 	key, now := Notice{Topic: topic, About: about}, time.Now()
 	if at, ok := n.told[key]; ok && now.Sub(at) < NoticeAgain {
-		return false
+		return
 	}
 
 	if n.told == nil {
@@ -75,8 +75,6 @@ func (n *notices) tell(topic Topic, about, format string, args ...any) bool {
 	if data, err := json.Marshal(key); err == nil {
 		fmt.Fprintf(n.out, "%s%s\n", noticePrefix, data)
 	}
-
-	return true
 }
 
 // has reports whether a notice was written a short while ago.

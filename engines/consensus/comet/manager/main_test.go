@@ -244,7 +244,6 @@ type rig struct {
 	home    string
 	console *lines
 	m       *Manager
-	events  []Event
 }
 
 type rigOption func(*Settings, *Options)

@@ -267,6 +267,7 @@ func TestACallerThatIsGoneIsNotServed(t *testing.T) {
 	r.awaitEvent("a gentle reset has begun")
 
 	hc := &http.Client{Timeout: 200 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
+	//nolint:bodyclose // there is none
 	_, err := hc.Get("http://" + r.m.Addr() + "/hard_reset?period_count=9")
 	require.Error(t, err)
 	slow.Wait()
