@@ -11,12 +11,12 @@ type State string
 
 // States of the machine.
 const (
-	Starting  State = "starting" // a process was started and is not up yet
+	Starting  State = "starting" // a process is to start, or is not up yet
 	Running   State = "running"  // CometBFT is up
 	Waiting   State = "waiting"  // no process runs; the next start comes after a pause
 	Gentle    State = "gentle"   // a gentle reset is under way
 	Hard      State = "hard"     // a hard reset is under way
-	Down      State = "down"     // the machine has stopped the process, or not started it yet
+	Down      State = "down"     // the machine has stopped the process
 	Stalled   State = "stalled"  // CometBFT is up and makes no block
 	Abandoned State = "given up" // the stall ladder has given up
 	Broken    State = "broken"   // CometBFT lives and its consensus has ended
@@ -73,7 +73,7 @@ type record struct {
 }
 
 func newRecord(now func() time.Time, observe func(Event)) *record {
-	return &record{now: now, changed: make(chan struct{}), observe: observe, status: Status{State: Down, Since: now()}}
+	return &record{now: now, changed: make(chan struct{}), observe: observe, status: Status{State: Starting, Since: now()}}
 }
 
 // tell notes an event. An empty state leaves the state unchanged.
