@@ -57,6 +57,20 @@ func (c *Client) Kill(ctx context.Context, path string, how apiv1.How,
 		})
 }
 
+// Inspect returns one part of a report about the node's process, whose names InspectResponse.parts
+// lists; an empty name returns only that list. It requires WithToken.
+func (c *Client) Inspect(ctx context.Context, part string) (*apiv1.InspectResponse, error) {
+	return once(ctx, c, inspectTime, &apiv1.InspectRequest{Part: part},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.InspectRequest]) (*connect.Response[apiv1.InspectResponse], error) {
+			return v.admin.Inspect(ctx, r)
+		})
+}
+
+// inspectTime is how long one call of Inspect may take: the node bounds the time in which it makes
+// a part, but not the network.
+const inspectTime = time.Minute
+
 // Stop makes the node's process stop in order and exit 0. It requires WithToken. It returns once
 // the stop has begun, and does not wait for its end.
 func (c *Client) Stop(ctx context.Context) (*apiv1.StopResponse, error) {

@@ -40,6 +40,21 @@ func (c *Client) OfferSnapshot(ctx context.Context) (*apiv1.OfferSnapshotRespons
 	return res.Msg, nil
 }
 
+// AdoptSnapshot makes the node offer a snapshot to nodes that join, which this process has put into
+// the node's home under the name staged. It requires the admin token. It makes one attempt, limited
+// only by ctx.
+func (c *Client) AdoptSnapshot(ctx context.Context, staged string) (*apiv1.AdoptSnapshotResponse, error) {
+	s, err := c.services()
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.snapshot.AdoptSnapshot(ctx, connect.NewRequest(&apiv1.AdoptSnapshotRequest{Staged: staged}))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg, nil
+}
+
 // Snapshots returns the node's snapshots, the oldest state first. It requires the admin token.
 func (c *Client) Snapshots(ctx context.Context) ([]*apiv1.Snapshot, error) {
 	res, err := again(ctx, c, c.attempt, &apiv1.ListSnapshotsRequest{},

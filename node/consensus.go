@@ -40,7 +40,7 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 		n.stateSync = statesync.New(statesync.Options{
 			Home: n.home, Disk: n.disk(), Config: n.config.StateSync, Version: n.version,
 			Diagnostics: n.diagnostics, Now: n.now, Directory: n.runDirectory, Supervised: n.supervised.Load,
-			Snapshots: n.snaps, Installs: &n.installs, Die: n.die,
+			Snapshots: n.snaps, Installs: &n.installs, Die: n.die, Genesis: n.genesis,
 		})
 	}
 

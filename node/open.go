@@ -62,7 +62,7 @@ func (n *Node) view() host.View {
 	return host.View{
 		Root: func() *supervisor.Supervisor { return n.host }, Plan: n.plan, Profile: n.config.Profile, Down: n.whyDown,
 		Ready:   n.ready.Condition,
-		Version: n.version, Started: n.started, Home: n.home, News: n.news, End: n.Stop,
+		Version: n.version, Started: n.started, Home: n.home, News: n.news, End: n.Stop, Inspector: n.inspector(),
 	}
 }
 

@@ -16,9 +16,18 @@ type BlockBackend interface {
 	// the state as it is. In a block in hold (State.InHold) no hook runs.
 	//
 	// If it returns an error or panics, its writes are discarded, and BlockCommitted names the
-	// backend, the same on every node. The block and the other hooks go on.
+	// backend, the same on every node. The block and the other hooks go on. An error that is a
+	// Reported is named, too, and the writes are kept.
 	EndBlock(v View, b Block) error
 }
+
+// Reported is an error of a hook that has dealt with a failure, and whose writes stand.
+type Reported struct{ Err error }
+
+func (r Reported) Error() string { return r.Err.Error() }
+
+// Unwrap returns the failure.
+func (r Reported) Unwrap() error { return r.Err }
 
 // MaxHookBytes bounds the writes of all hooks of a block together. It is beside MaxOutcomeBytes, so
 // that no number of transactions can stop a hook. Changes count as they do there. A hook whose

@@ -89,12 +89,12 @@ func (c Client) Premature(raw []byte, at time.Time) bool {
 	if err != nil {
 		return false
 	}
-	d, ok := c.config.Backends[tx.Backend].(chain.Deferred)
-	if !ok {
+	b := c.config.Backends[tx.Backend]
+	if b == nil {
 		return false
 	}
-	t, ok := d.NotBefore(tx.Body)
-	return ok && !at.After(t)
+	t, err := notBefore(b, tx.Body)
+	return err == nil && !t.IsZero() && !at.After(t)
 }
 
 // Pending returns the transactions of a backend with a nonce that the pool has and that have not

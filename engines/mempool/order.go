@@ -162,6 +162,11 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 func (p *pool) end(e *entry, how chain.Ending) {
 	e.ended = true
 	delete(p.pending, e.id)
+	if e.sender != (sender{}) {
+		if p.waiting[e.sender]--; p.waiting[e.sender] == 0 {
+			delete(p.waiting, e.sender)
+		}
+	}
 	p.bytes -= int64(len(e.raw))
 	if e.suspect {
 		p.cleared = append(p.cleared, e.id)

@@ -87,7 +87,7 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 		c.Suspects = unsuspected{}
 	}
 	return func(ctx context.Context) (supervisor.Service, error) {
-		p := &pool{Config: c, dir: dir, pending: make(map[chain.TxID]*entry),
+		p := &pool{Config: c, dir: dir, pending: make(map[chain.TxID]*entry), waiting: make(map[sender]int),
 			recentlyExpired: newRecentlyExpired(expiredKept)}
 		return engines.Spec{Name: Name, Init: p.init}.Start(dir)(ctx)
 	}
@@ -102,6 +102,7 @@ type pool struct {
 	state   chain.State
 
 	pending         map[chain.TxID]*entry
+	waiting         map[sender]int // pending transactions of the senders that have a bound
 	bytes           int64
 	queue           fifo            // durable, without a place: what is offered, oldest first
 	eager           int             // workers that wait for their place
@@ -135,9 +136,14 @@ type entry struct {
 
 	suspect bool // its code was running when a process of this node died
 
+	sender sender // whose bound it counts toward; zero: nobody's
+
 	acks  []*submission // callers that wait for it to be durable
 	waits []*waiting    // callers that wait for it to end
 }
+
+// sender is a sender of a backend that bounds what waits (chain.Bounded).
+type sender struct{ backend, name string }
 
 type taker struct {
 	take

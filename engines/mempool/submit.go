@@ -3,6 +3,7 @@ package mempool
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
@@ -41,11 +42,7 @@ func (c Config) examine(raw []byte) candidate {
 		return k
 	}
 
-	if d, ok := b.(chain.Deferred); ok {
-		if t, deferred := d.NotBefore(k.tx.Body); deferred {
-			k.notBefore = t
-		}
-	}
+	k.notBefore, k.err = notBefore(b, k.tx.Body)
 
 	return k
 }
@@ -59,6 +56,25 @@ func check(b chain.Backend, body []byte) (err error) {
 		}
 	}()
 	return b.Check(body)
+}
+
+// notBefore returns the time that the time of a block with the body must have passed; it is zero if
+// any block may have it. It turns a panic into an error, as check does.
+func notBefore(b chain.Backend, body []byte) (t time.Time, err error) {
+	d, ok := b.(chain.Deferred)
+	if !ok {
+		return t, nil
+	}
+
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: backend %s panicked: %v", chain.ErrBadBody, b.Name(), p)
+		}
+	}()
+	if at, deferred := d.NotBefore(body); deferred {
+		t = at
+	}
+	return t, nil
 }
 
 func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.Submitted]) error {
@@ -102,6 +118,12 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 
 		if err := admissible(c, state, now); err != nil {
 			sub.out[i].Err = err
+			continue
+		}
+
+		if from, most := p.senderOf(c.tx); from != (sender{}) && p.waiting[from] >= most {
+			sub.out[i].Err = fmt.Errorf("%w for %s: %d of its transactions wait, which is the most of backend %s",
+				chain.ErrPoolFull, from.name, most, from.backend)
 			continue
 		}
 
@@ -165,6 +187,9 @@ func (p *pool) applied(ctx context.Context, txs []candidate) ([]*logv1.TxResult,
 func (p *pool) add(e *entry) {
 	p.pending[e.id] = e
 	e.suspect = p.suspect(e.id)
+	if e.sender, _ = p.senderOf(e.tx); e.sender != (sender{}) {
+		p.waiting[e.sender]++
+	}
 	p.bytes += int64(len(e.raw))
 	if until := e.tx.ValidUntil; !until.IsZero() && (p.nextExpiry.IsZero() || until.Before(p.nextExpiry)) {
 		p.nextExpiry = until
@@ -203,4 +228,24 @@ func (p *pool) enqueue(ctx context.Context, e *entry) error {
 	}
 	p.queue.push(e)
 	return p.work(ctx, e, nil)
+}
+
+// senderOf returns the sender of a transaction whose backend bounds what waits, and its bound. A
+// backend that panics bounds nothing.
+func (p *pool) senderOf(tx chain.Tx) (from sender, most int) {
+	b, ok := p.Backends[tx.Backend].(chain.Bounded)
+	if !ok {
+		return sender{}, 0
+	}
+
+	defer func() {
+		if recover() != nil {
+			from, most = sender{}, 0
+		}
+	}()
+	name, most := b.Sender(tx.Body)
+	if name == "" {
+		return sender{}, 0
+	}
+	return sender{tx.Backend, name}, most
 }

@@ -79,6 +79,19 @@ func Open(chain string, body []byte, key func(Agent) (ed25519.PublicKey, bool)) 
 	}
 }
 
+// AgentOf returns the agent that a transaction's body names; it is empty for a tick, and for a body
+// that is malformed. It does not verify the signature.
+func AgentOf(body []byte) Agent {
+	if _, tick := DecodeTick(body); tick {
+		return ""
+	}
+	p, err := parse(body)
+	if err != nil {
+		return ""
+	}
+	return p.Agent
+}
+
 func parse(body []byte) (p Payload, err error) {
 	if len(body) < ed25519.SignatureSize {
 		return p, fmt.Errorf("%w: %d bytes are fewer than a signature has", ErrPayload, len(body))

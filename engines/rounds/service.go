@@ -21,6 +21,8 @@ type Service[S any] struct {
 	keep        func(S) S
 	period      *Period
 	plain       bool // S holds no pointer, so that an assignment copies it
+
+	oldest, newest uint32 // versions of the tables
 }
 
 // place is a round and the app that it belongs to.
@@ -36,7 +38,7 @@ type place[S any] struct {
 // is replaced by the round that it is linked to; the others stay. Compose reports no error: Check
 // names every fault.
 func Compose[S any](label string, links Links, tables ...Table[S]) *Service[S] {
-	s := &Service[S]{label: label, tables: tables, links: links, places: map[Name]place[S]{}}
+	s := &Service[S]{label: label, tables: tables, links: links, places: map[Name]place[S]{}, oldest: 1, newest: 1}
 	s.plain = !holdsPointers(reflect.TypeFor[S]())
 	for i := range tables {
 		t := &tables[i]
@@ -58,6 +60,7 @@ func Compose[S any](label string, links Links, tables ...Table[S]) *Service[S] {
 // Beside returns a service that has background rounds, too.
 func (s *Service[S]) Beside(rounds ...Background[S]) *Service[S] {
 	out := Compose(s.label, s.links, s.tables...)
+	out.oldest, out.newest = s.oldest, s.newest
 	out.backgrounds = append(slices.Clone(s.backgrounds), rounds...)
 	slices.SortStableFunc(out.backgrounds, func(a, b Background[S]) int { return cmp.Compare(a.Kind, b.Kind) })
 	for i, b := range out.backgrounds {
@@ -86,6 +89,18 @@ func (s *Service[S]) follow(name Name) Name {
 	}
 	return name
 }
+
+// WithVersions returns the service with versions of its tables. Raise newest whenever the same
+// blocks would give another state. oldest is the lowest version whose blocks this one executes as
+// that one did. A Service is of version 1 otherwise.
+func (s *Service[S]) WithVersions(oldest, newest uint32) *Service[S] {
+	out := *s
+	out.oldest, out.newest = oldest, newest
+	return &out
+}
+
+// Versions returns the versions of the tables.
+func (s *Service[S]) Versions() (oldest, newest uint32) { return s.oldest, s.newest }
 
 // Label returns the name that Compose was given.
 func (s *Service[S]) Label() string { return s.label }

@@ -1,6 +1,7 @@
 package rounds_test
 
 import (
+	"crypto/ed25519"
 	"testing"
 	"time"
 
@@ -72,4 +73,12 @@ func TestOnlyTheNextTickIsTaken(t *testing.T) {
 	require.NoError(t, p.st.Takes(tick, 0, p.now.Add(1)))
 	p.block(nil)
 	require.ErrorIs(t, p.st.Takes(tick, 0, p.now.Add(1)), rounds.ErrTick)
+}
+
+// A pool bounds what an agent has waiting, and nobody is charged with a tick.
+func TestTheAgentOfABody(t *testing.T) {
+	require.Equal(t, rounds.Agent("a"), rounds.AgentOf(rounds.Payload{Agent: "a", Label: "L"}.Sign("test",
+		ed25519.NewKeyFromSeed(make([]byte, 32)))))
+	require.Empty(t, rounds.AgentOf(rounds.Tick{After: time.Unix(1, 0)}.Encode()))
+	require.Empty(t, rounds.AgentOf([]byte("short")))
 }

@@ -470,6 +470,10 @@ func (d *DB) commit(b *pebble.Batch, what string) error {
 	return nil
 }
 
+// Started returns the record that began the chain, or nil if no chain has started. The caller must
+// not change it.
+func (d *DB) Started() *logv1.ChainStarted { return d.published.Load().chain }
+
 // State returns the state of the committed chain.
 func (d *DB) State() chain.State { return d.published.Load().state() }
 

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -54,7 +55,7 @@ func (h Hooks) EndBlock(ctx context.Context, b chain.Block) (failures []*logv1.H
 			return nil, err
 		}
 
-		if code != logv1.Code_CODE_OK {
+		if code != logv1.Code_CODE_OK || log != "" {
 			failures = append(failures, &logv1.HookFailure{Backend: backend.Name(), Code: code, Log: clip(log)})
 		}
 	}
@@ -117,6 +118,10 @@ func (e *ending) outcome(v *view, err error) (code logv1.Code, log string) {
 		size += len(c.Key) + len(c.Value) + chain.ChangeOverhead
 	}
 
+	if dealt := new(chain.Reported); errors.As(err, dealt) {
+		log, err = dealt.Error(), nil
+	}
+
 	switch {
 	case v.limit != nil:
 		return logv1.Code_CODE_LIMIT, v.limit.Error()
@@ -130,7 +135,7 @@ func (e *ending) outcome(v *view, err error) (code logv1.Code, log string) {
 	}
 
 	e.left -= size
-	return logv1.Code_CODE_OK, ""
+	return logv1.Code_CODE_OK, log
 }
 
 // keep adds the writes of a hook that succeeded to those of the block.

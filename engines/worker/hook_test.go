@@ -166,3 +166,16 @@ func TestAFailedReadIsNoResultOfAHook(t *testing.T) {
 		})
 	}
 }
+
+// A hook that has dealt with a failure is named, and its writes stand.
+func TestAFailureThatAHookHasDealtWithIsReported(t *testing.T) {
+	s := &store{}
+	failures := endBlock(t, s, hook{name: "a", f: func(v chain.View, _ chain.Block) error {
+		require.NoError(t, v.Put([]byte("k"), nil))
+		return chain.Reported{Err: errors.New("a part of it failed")}
+	}})
+	require.Len(t, failures, 1)
+	require.Equal(t, logv1.Code_CODE_OK, failures[0].Code)
+	require.Equal(t, "a part of it failed", failures[0].Log)
+	require.Len(t, s.changes, 1)
+}

@@ -63,11 +63,13 @@ var procedures = map[string]Access{
 	apiv1connect.AdminServiceEventsProcedure:     ReadAccess,
 	apiv1connect.AdminServiceKillProcedure:       AdminAccess,
 	apiv1connect.AdminServiceStopProcedure:       AdminAccess,
+	apiv1connect.AdminServiceInspectProcedure:    AdminAccess,
 
 	apiv1connect.SnapshotServiceCreateSnapshotProcedure: AdminAccess,
 	apiv1connect.SnapshotServiceListSnapshotsProcedure:  AdminAccess,
 	apiv1connect.SnapshotServiceRetentionProcedure:      AdminAccess,
 	apiv1connect.SnapshotServiceOfferSnapshotProcedure:  AdminAccess,
+	apiv1connect.SnapshotServiceAdoptSnapshotProcedure:  AdminAccess,
 	apiv1connect.SnapshotServiceBackupProcedure:         AdminAccess,
 }
 

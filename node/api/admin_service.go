@@ -21,8 +21,8 @@ const (
 	maxReleaseAfter     = 10 * time.Minute
 )
 
-// AdminHandler returns the handler of AdminService over h, and the path prefix to mount it at. Kill
-// and Stop require the admin token.
+// AdminHandler returns the handler of AdminService over h, and the path prefix to mount it at.
+// Kill, Stop and Inspect require the admin token.
 func AdminHandler(h Host, tokens Tokens, opts ...connect.HandlerOption) (string, http.Handler) {
 	return apiv1connect.NewAdminServiceHandler(&adminService{h, tokens},
 		append(opts, knownEnums(), connect.WithReadMaxBytes(maxAdminBody))...)
@@ -67,6 +67,25 @@ func (s *adminService) Stop(_ context.Context,
 	}
 	s.host.Stop()
 	return connect.NewResponse(&apiv1.StopResponse{Pid: int64(s.host.Status().PID)}), nil
+}
+
+func (s *adminService) Inspect(ctx context.Context,
+	req *connect.Request[apiv1.InspectRequest]) (*connect.Response[apiv1.InspectResponse], error) {
+	if err := s.tokens.authorize(req.Header(), AdminAccess); err != nil {
+		return nil, err
+	}
+
+	answer := &apiv1.InspectResponse{Parts: s.host.Inspections()}
+	if req.Msg.Part == "" {
+		return connect.NewResponse(answer), nil
+	}
+
+	var err error
+	if answer.Data, answer.LeftOut, err = s.host.Inspect(ctx, req.Msg.Part); err != nil {
+		return nil, wireError(ctx, err)
+	}
+
+	return connect.NewResponse(answer), nil
 }
 
 // killOf checks a request and returns the Kill that it asks for.

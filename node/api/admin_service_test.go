@@ -41,7 +41,11 @@ func (f *fakeHost) Health() (c consensus.Condition) {
 func (f *fakeHost) Status() api.HostStatus {
 	return api.HostStatus{Up: f.why == "", Reason: f.why, PID: 42}
 }
-func (f *fakeHost) Stop() { f.stops++ }
+func (f *fakeHost) Stop()                 { f.stops++ }
+func (f *fakeHost) Inspections() []string { return []string{"heap.pb.gz"} }
+func (f *fakeHost) Inspect(_ context.Context, part string) ([]byte, uint64, error) {
+	return []byte("part " + part), 3, f.fail
+}
 func (f *fakeHost) Kill(_ context.Context, k api.Kill) (api.Killed, error) {
 	f.kills = append(f.kills, k)
 	return api.Killed{Path: k.Path, Incarnation: 9, Type: apiv1.ChildType_CHILD_TYPE_WORKER}, f.fail
@@ -92,6 +96,53 @@ func TestKillWantsTheToken(t *testing.T) {
 	require.Equal(t, apiv1.How_HOW_PANIC, res.How)
 	require.Equal(t, []api.Kill{{Path: "coppice/node/router", How: apiv1.How_HOW_PANIC, ReleaseAfter: 2 * time.Second}},
 		h.kills)
+}
+
+func inspect(c apiv1connect.AdminServiceClient, token, part string) (*apiv1.InspectResponse, error) {
+	req := connect.NewRequest(&apiv1.InspectRequest{Part: part})
+	if token != "" {
+		req.Header().Set("Authorization", "Bearer "+token)
+	}
+	res, err := c.Inspect(context.Background(), req)
+	if err != nil {
+		return nil, err
+	}
+
+	return res.Msg, nil
+}
+
+func TestInspectWantsTheToken(t *testing.T) {
+	h := &fakeHost{}
+	c := serveAdmin(t, h)
+
+	for token, code := range map[string]connect.Code{
+		"": connect.CodeUnauthenticated, "wrong": connect.CodePermissionDenied,
+	} {
+		for _, part := range []string{"", "heap.pb.gz"} {
+			_, err := inspect(c, token, part)
+			require.Equal(t, code, connect.CodeOf(err), "%q %q", token, part)
+		}
+	}
+
+	list, err := inspect(c, "secret", "")
+	require.NoError(t, err)
+	require.Equal(t, []string{"heap.pb.gz"}, list.Parts)
+	require.Empty(t, list.Data)
+
+	one, err := inspect(c, "secret", "heap.pb.gz")
+	require.NoError(t, err)
+	require.Equal(t, "part heap.pb.gz", string(one.Data))
+	require.EqualValues(t, 3, one.LeftOut)
+
+	for err, code := range map[error]connect.Code{
+		api.ErrNoPart: connect.CodeInvalidArgument, api.ErrInspecting: connect.CodeResourceExhausted,
+		context.DeadlineExceeded: connect.CodeDeadlineExceeded,
+	} {
+		h.fail = fmt.Errorf("no: %w", err)
+		_, got := inspect(c, "secret", "heap.pb.gz")
+		require.Equal(t, code, connect.CodeOf(got))
+		require.ErrorContains(t, got, err.Error())
+	}
 }
 
 func TestAHostWithoutATokenKillsNothing(t *testing.T) {

@@ -19,6 +19,12 @@ var (
 	// ErrNotRunning: the child is specified, but is not running at the moment.
 	ErrNotRunning = errors.New("is not running")
 
+	// ErrNoPart: the process has no part of a report with that name.
+	ErrNoPart = errors.New("unknown part")
+
+	// ErrInspecting: another part of a report is being made.
+	ErrInspecting = errors.New("busy")
+
 	// ErrBusy: as many streams are open as the node allows.
 	ErrBusy = errors.New("too many streams of events are open")
 )
@@ -42,6 +48,13 @@ type Host interface {
 
 	// Stop begins an orderly stop of the process, and does not wait for it.
 	Stop()
+
+	// Inspections returns the names of the parts of a report about the process.
+	Inspections() []string
+
+	// Inspect makes the part with that name, and returns its first bytes and the number of the
+	// others. Bytes and time are bounded. Errors: ErrNoPart, ErrInspecting, and those of the part.
+	Inspect(ctx context.Context, part string) (data []byte, leftOut uint64, err error)
 
 	// Health returns whether the node is ready, and if it is not, why.
 	Health() consensus.Condition

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
@@ -37,11 +38,26 @@ func AdminRoutes(h Host, src EventSource, tokens Tokens, m Meter) []Route {
 	path, handler := AdminHandler(h, tokens, WithMeter(m))
 	return []Route{
 		{path, handler, Ask},
+		{apiv1connect.AdminServiceInspectProcedure, answerWithin(inspectTime, handler), Ask},
 		{apiv1connect.AdminServiceEventsProcedure, handler, Stream},
 		{"/events", Unread(EventsHandler(src)), Stream},
 		{"/healthz", Unread(LiveHandler(h)), Plain},
 		{"/readyz", Unread(ReadyHandler(h)), Plain},
 	}
+}
+
+// inspectTime bounds one call of Inspect, with the time in which the client takes the answer.
+const inspectTime = time.Minute
+
+// answerWithin returns a handler whose answer, which may be long, has to be taken within d. A
+// client that is slower loses its connection.
+func answerWithin(d time.Duration, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		_ = c.SetWriteDeadline(time.Now().Add(d)) // only a test's connection has no deadlines
+		h.ServeHTTP(w, r)
+		_ = c.SetWriteDeadline(time.Time{}) // the connection's next answer has no deadline
+	})
 }
 
 // SnapshotRoutes returns the routes of the snapshot service.

@@ -22,6 +22,11 @@ type Snapshots interface {
 	// are offered it. If the node's consensus carries no snapshots, the error is ErrNoStateSync.
 	Offer(ctx context.Context) (*apiv1.OfferSnapshotResponse, error)
 
+	// Adopt offers a snapshot that another process has put into the home, and returns it when peers
+	// are offered it. Errors are ErrNoStateSync, and ErrNotAdopted for a snapshot that is not
+	// whole, of another chain, or too old to be kept.
+	Adopt(ctx context.Context, staged string) (*apiv1.AdoptSnapshotResponse, error)
+
 	// List returns all snapshots, the one with the oldest state first.
 	List(ctx context.Context) ([]*apiv1.Snapshot, error)
 
@@ -34,6 +39,9 @@ type Snapshots interface {
 
 // ErrNoStateSync: the consensus of the node does not carry snapshots to other nodes.
 var ErrNoStateSync = errors.New("the consensus of this node has no state sync, so no node can join by a snapshot")
+
+// ErrNotAdopted: the node does not offer the snapshot that it was given.
+var ErrNotAdopted = errors.New("snapshot not taken")
 
 // SnapshotHandler returns the handler of SnapshotService over s, and the path prefix to mount it
 // at. Every call requires the admin token.
@@ -61,6 +69,15 @@ func (s *snapshotService) OfferSnapshot(ctx context.Context, _ *connect.Request[
 		return nil, wireError(ctx, err)
 	}
 	return connect.NewResponse(offered), nil
+}
+
+func (s *snapshotService) AdoptSnapshot(ctx context.Context, req *connect.Request[apiv1.AdoptSnapshotRequest]) (
+	*connect.Response[apiv1.AdoptSnapshotResponse], error) {
+	adopted, err := s.s.Adopt(ctx, req.Msg.Staged)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return connect.NewResponse(adopted), nil
 }
 
 func (s *snapshotService) ListSnapshots(ctx context.Context, _ *connect.Request[apiv1.ListSnapshotsRequest]) (

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/inspect"
 	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -28,6 +29,8 @@ type View struct {
 	Home    string
 	News    api.EventSource
 	End     func() // begins an orderly stop of the process
+
+	Inspector *inspect.Inspector
 }
 
 // Tree returns a snapshot of the tree. Paths leave out the id of the root.
@@ -64,6 +67,23 @@ func (h View) Status() api.HostStatus {
 
 // Stop begins an orderly stop of the process.
 func (h View) Stop() { h.End() }
+
+// Inspections returns the names of the parts that Inspect makes.
+func (h View) Inspections() []string { return h.Inspector.Names() }
+
+// Inspect makes one part of a report about the process.
+func (h View) Inspect(ctx context.Context, part string) (data []byte, leftOut uint64, err error) {
+	r, err := h.Inspector.Inspect(ctx, part)
+
+	switch {
+	case errors.Is(err, inspect.ErrNone):
+		err = fmt.Errorf("%w: %w", api.ErrNoPart, err)
+	case errors.Is(err, inspect.ErrBusy):
+		err = fmt.Errorf("%w: %w", api.ErrInspecting, err)
+	}
+
+	return r.Data, r.LeftOut, err
+}
 
 // Events streams the events that q selects: see api.EventSource.
 func (h View) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {

@@ -23,6 +23,7 @@ import (
 	"github.com/coppice-go/coppice/node/install"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/node/retention"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -49,6 +50,8 @@ type Options struct {
 	// Supervised returns the supervisor coppice/node of the current run.
 	Supervised func() *supervisor.Supervisor
 
+	Genesis *logv1.ChainStarted // of the home
+
 	Snapshots *retention.Snapshotter
 	Installs  *install.Mutex
 
@@ -63,7 +66,8 @@ type Options struct {
 type Sync struct {
 	Options
 	Tally    retention.Tally
-	due      chan due // states of which snapshots are due; at most one waits
+	due      chan due   // states of which snapshots are due; at most one waits
+	adopts   chan adopt // snapshots of another process
 	installs chan pendingInstall
 
 	mu     sync.Mutex
@@ -77,7 +81,7 @@ type Sync struct {
 
 // New returns a Sync whose service has not started.
 func New(o Options) *Sync {
-	return &Sync{Options: o, due: make(chan due, 1), installs: make(chan pendingInstall),
+	return &Sync{Options: o, due: make(chan due, 1), adopts: make(chan adopt), installs: make(chan pendingInstall),
 		used: make(map[uint64]time.Time)}
 }
 
@@ -331,6 +335,9 @@ func (s *Sync) export(ctx context.Context) error {
 			if d.done != nil {
 				d.done <- made{m, err}
 			}
+		case a := <-s.adopts:
+			m, err := s.take(a.staged)
+			a.done <- made{m, err}
 		}
 	}
 }

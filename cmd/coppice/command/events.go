@@ -224,8 +224,7 @@ func recordText(r *client.Record) string {
 		text := fmt.Sprintf("height %d of period %d, %d results, %d changes, app hash %.8x", m.Height, m.Period,
 			len(m.Results), len(m.Changes), m.AppHash)
 		for _, f := range m.HookFailures {
-			text += fmt.Sprintf("; the hook of backend %s failed (%v): %s", f.Backend, f.Code,
-				oneLine(f.Log, 200))
+			text += fmt.Sprintf("; backend %s at its end: %v, %s", f.Backend, f.Code, oneLine(f.Log, 200))
 		}
 		return text
 

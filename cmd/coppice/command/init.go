@@ -70,6 +70,10 @@ on, so compare the printed hash with one from somebody you trust. Without --from
 genesis.json and comet/config/genesis.json in place before the start, and the peers into
 comet/config/config.toml.
 
+A node without peers begins with the snapshot in a file if --from names one, which 'coppice snapshot
+export' has written. The file brings the genesis. The chain goes on from there, on its own: compare
+the printed app hash with one from somebody you trust.
+
 With --state-sync, the node begins with a snapshot of the state that its peers offer, instead of the
 first block. Its light client asks the nodes of --from, or those of --state-sync=RPC,RPC, for
 headers. It trusts the block of --trust-height and --trust-hash. With --from, both may be left out:
@@ -77,6 +81,7 @@ then it trusts the oldest block in the later half of --trust-period that those n
 on.`,
 		Example: `  coppice init
   coppice init --home /srv/coppice --chain-id orchard --listen 127.0.0.1:0
+  coppice init --from state.snapshot
   coppice init --consensus cometbft --p2p 10.0.0.7:26656
   coppice init --consensus cometbft --import ~/.cometbft
   coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657
@@ -102,7 +107,7 @@ on.`,
 			}
 
 			if consensus != comet.Name {
-				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "from", "state-sync"} {
+				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "state-sync"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s is for --consensus %s", f, comet.Name)
 					}
@@ -132,10 +137,13 @@ on.`,
 			}
 			o.Agents, o.AgentThreshold = registered.Agents, registered.Threshold
 
-			if err := syncFlags(cmd, &sync, from); err != nil {
+			if err := syncFlags(cmd, &sync, from, consensus == comet.Name); err != nil {
 				return err
 			}
 
+			if len(from) > 0 && consensus != comet.Name {
+				return a.initFrom(cmd, from, o, asJSON)
+			}
 			if len(from) > 0 {
 				c, err := comethome.Fetch(cmd.Context(), from, comethome.FetchOptions{
 					StateSync: cmd.Flags().Changed("state-sync"), Height: sync.Height, Hash: sync.Hash,
@@ -188,7 +196,7 @@ on.`,
 	f.StringVar(&cometOptions.RPC, "rpc", "", "host:port of CometBFT's RPC (default: 127.0.0.1:26657)")
 	f.StringVar(&cometOptions.Import, "import", "", "CometBFT home to copy keys, configuration and genesis from")
 	f.StringSliceVar(&from, "from", nil, "join the chain of these nodes: host:port of the CometBFT RPC of two or "+
-		"more, separated by commas")
+		"more, separated by commas; or, without peers, begin with the snapshot in this file")
 
 	f.StringSliceVar(&sync.RPC, "state-sync", nil,
 		"begin with a snapshot of the state; without --from, =RPC,RPC names two or more nodes to ask for headers")
@@ -214,8 +222,9 @@ func joined(c *comethome.Chain) *joinJSON {
 	return &joinJSON{fmt.Sprintf("%x", sha256.Sum256(c.GenesisDoc)), c.Peers, c.StateSync.Height, c.StateSync.Hash}
 }
 
-// syncFlags checks the flags for joining a chain against each other.
-func syncFlags(cmd *cobra.Command, s *comethome.StateSync, from []string) error {
+// syncFlags checks the flags for joining a chain against each other. cometRPC says that --from
+// names the RPC of nodes.
+func syncFlags(cmd *cobra.Command, s *comethome.StateSync, from []string, cometRPC bool) error {
 	f := cmd.Flags()
 	bare := slices.Equal(s.RPC, []string{syncFrom})
 
@@ -226,7 +235,11 @@ func syncFlags(cmd *cobra.Command, s *comethome.StateSync, from []string) error 
 	case f.Changed("from") && f.Changed("reset-offset"):
 		return usageError(cmd, "--reset-offset is for a new chain; the genesis of --from has its own")
 
-	case f.Changed("from") && len(from) < 2:
+	case f.Changed("from") && cometRPC && len(from) == 1 && isFile(from[0]):
+		return usageError(cmd, "--from %s is a file, and a node of consensus %s begins with a snapshot of its peers "+
+			"(--state-sync): 'coppice snapshot import --offer' gives the file to one of them", from[0], comet.Name)
+
+	case f.Changed("from") && cometRPC && len(from) < 2:
 		return usageError(cmd, "--from %s: want the RPC of two nodes at least, separated by commas",
 			strings.Join(from, ","))
 

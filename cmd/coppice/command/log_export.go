@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +71,7 @@ durable. 'coppice log import' makes a log from it, unless --kinds left out recor
 			if args[0] == "-" {
 				err = write(cmd.OutOrStdout())
 			} else {
-				err = writeFile(args[0], write)
+				err = writeFile(cmd.Context(), args[0], write)
 			}
 			if err != nil {
 				return err
@@ -119,8 +120,8 @@ func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Wri
 }
 
 // writeFile makes a file that gets its name once it is complete and durable. It does not replace an
-// existing file.
-func writeFile(name string, write func(io.Writer) error) (err error) {
+// existing file. A second signal, which ends the process at once, leaves no part of it.
+func writeFile(ctx context.Context, name string, write func(io.Writer) error) (err error) {
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = fmt.Errorf("%s is there already, and is not overwritten", name)
@@ -132,6 +133,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 	if err != nil {
 		return err
 	}
+	defer atForcedEnd(ctx, func() { _ = os.Remove(f.Name()) })()
 	defer func() {
 		if err != nil {
 			f.Close() // a second Close does no harm

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,11 +14,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // managerFlag defines the flag with the address of a manager.
 func managerFlag(cmd *cobra.Command, address *string) {
-	cmd.Flags().StringVar(address, "manager", "", "host:port or URL of the manager's API; --token gives its token")
+	cmd.Flags().StringVar(address, "manager", "",
+		"host:port or URL of the manager's API, whose token is --token (default: manager.listen of the home)")
 }
 
 // resetAnswer is a manager's answer to a reset.
@@ -49,7 +53,11 @@ const mostOfManager = 1 << 20
 // there it tries again, for the time of --timeout.
 func (a *app) askManager(cmd *cobra.Command, address, path string, query url.Values, out any) error {
 	if address == "" {
-		return usageError(cmd, "want --manager, the address of a manager's API")
+		own, err := a.ownManager(cmd)
+		if err != nil {
+			return err
+		}
+		address = own
 	}
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
@@ -79,6 +87,28 @@ func (a *app) askManager(cmd *cobra.Command, address, path string, query url.Val
 	}
 
 	return nil
+}
+
+// ownManager returns the address of the manager's API of the node in the home.
+func (a *app) ownManager(cmd *cobra.Command) (string, error) {
+	if a.home == "" {
+		return "", usageError(cmd, "want --manager, the address of a manager's API, or --home")
+	}
+	c, err := config.Load(a.home)
+	if err != nil {
+		return "", err
+	}
+
+	if c.Manager.Listen == "" {
+		return "", usageError(cmd, "want --manager, the address of a manager's API: the node in %s has none, because "+
+			"manager.listen is empty in its coppice.toml", a.home)
+	}
+	if _, port, err := net.SplitHostPort(c.Manager.Listen); err == nil && port == "0" {
+		return "", usageError(cmd, "want --manager: manager.listen is %s, and its port is known only to the node's log",
+			c.Manager.Listen)
+	}
+
+	return c.Manager.Listen, nil
 }
 
 func (a *app) getWhenListening(ctx context.Context, u string) (*http.Response, error) {

@@ -70,7 +70,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 		a.genesisCommand(), a.peersCommand(), a.roundsCommand(),
 		a.testnetCommand())
 	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand(), a.tokenCommand(),
-		a.pruneCommand(), a.compactCommand(), a.managerCommand())
+		a.pruneCommand(), a.compactCommand(), a.managerCommand(), a.debugCommand())
 	root.AddCommand(driverCommands()...)
 	settle(root)
 

@@ -44,7 +44,7 @@ func snapshotFrom(m snapshots.Manifest) snapshotJSON {
 func (a *app) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
-		Short: "Take, list, verify and restore snapshots of the state",
+		Short: "Take, list, verify, restore, export and import snapshots of the state",
 		Long: `A snapshot is a copy of the state at one height, in data/snapshots of the home. A running node takes
 snapshots by itself (snapshots.every_bytes) and keeps the newest few (snapshots.keep). Before a
 snapshot is listed, it is scanned and its app hash is recomputed. See docs/storage.md.`,
@@ -53,7 +53,7 @@ snapshot is listed, it is scanned and its app hash is recomputed. See docs/stora
 	}
 
 	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotVerifyCommand(),
-		a.snapshotRestoreCommand(), a.snapshotOfferCommand())
+		a.snapshotRestoreCommand(), a.snapshotOfferCommand(), a.snapshotExportCommand(), a.snapshotImportCommand())
 	return cmd
 }
 

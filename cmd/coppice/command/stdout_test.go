@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,7 +109,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 		lost("completion", sh)
 	}
 	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate",
-		"genesis", "peers", "token", "reset", "rounds"} {
+		"genesis", "peers", "token", "reset", "rounds", "debug"} {
 		lost(strings.Fields(group)...)
 	}
 	for _, leaf := range []string{"spec", "check", "status"} { // testdata/rounds.txtar: they want a service
@@ -163,7 +166,9 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("snapshot", "create")
 	lost("snapshot", "list")
 	lost("snapshot", "verify")
+	lost("snapshot", "export", "lost.snapshot")
 	lost("log", "stat", "--interval", "0")
+	lost("debug", "dump")
 	lost("backup", "lost-backup")
 	lost("stop")
 	ended()
@@ -184,6 +189,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	s.run("backup", "backup")
 	lost("backup", "other")
 	lost("restore", "backup", "--home", "restored")
+	lost("snapshot", "import", "lost.snapshot")
 	lost("snapshot", "restore")
 	lost("upgrade")
 	lost("prune", "--dry-run")
@@ -237,6 +243,16 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("keys", "rotate", "validator", "next", "--home", "val", "--force")
 	tried["coppice keys signer"] = true
 	tried["coppice manager"] = true // it goes on, as start does
+
+	// Resets, of a manager that answers.
+	manager := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"message": "done", "status": true, "state": "running", "events": [{"seq": 1, "text": "up"}]}`)
+	}))
+	defer manager.Close()
+	lost("reset", "gentle", "--manager", manager.URL)
+	lost("reset", "hard", "--manager", manager.URL)
+	lost("reset", "status", "--manager", manager.URL)
+	lost("reset", "status", "--watch", "--manager", manager.URL)
 
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {

@@ -64,7 +64,8 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	o.chainFlags.register(cmd)
 }
 
-func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, error) {
+// make makes a testnet. If the program has a service of rounds, each node gets an agent.
+func (o *testnetOptions) make(cmd *cobra.Command, p Program, dir string) (*testnet.Net, error) {
 	var err error
 	if o.Profile, err = plan.ParseProfile(o.profile); err != nil {
 		return nil, usageError(cmd, "--profile: %w", err)
@@ -73,6 +74,6 @@ func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, err
 		return nil, err
 	}
 
-	o.EmptyEvery = o.emptyEvery
+	o.EmptyEvery, o.Agents = o.emptyEvery, p.Rounds != nil
 	return testnet.Init(dir, o.InitOptions)
 }

@@ -22,7 +22,7 @@ func (a *app) testnetInit(dir *string) *cobra.Command {
 		Example: "  coppice testnet init -n 4 --dir /tmp/net",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := o.make(cmd, a.testnetDir(*dir))
+			n, err := o.make(cmd, a.program, a.testnetDir(*dir))
 			if err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ output of the nodes goes to standard error, each line after the node's name.`,
 			n, err := testnet.Open(a.testnetDir(*dir))
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
-				if n, err = o.make(cmd, a.testnetDir(*dir)); err != nil {
+				if n, err = o.make(cmd, a.program, a.testnetDir(*dir)); err != nil {
 					return err
 				}
 			case err != nil:

@@ -1,13 +1,15 @@
 package backendtest
 
 import (
+	"errors"
 	"maps"
 
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// EndBlock runs the hook of b at the end of a block, and keeps its writes if it succeeds. The error
-// of a failed view takes precedence. Version and BlockTime become those of the hook.
+// EndBlock runs the hook of b at the end of a block, and keeps its writes if it succeeds, or if its
+// error is a chain.Reported. The error of a failed view takes precedence. Version and BlockTime
+// become those of the hook.
 func (s *State) EndBlock(b chain.BlockBackend, at chain.Block) error {
 	s.Calls, s.Steps, s.Reads = 0, 0, 0
 	s.Version, s.BlockTime = at.HookVersion(), at.Time
@@ -21,7 +23,7 @@ func (s *State) EndBlock(b chain.BlockBackend, at chain.Block) error {
 	if v.failed != nil {
 		return v.failed
 	}
-	if err == nil {
+	if err == nil || errors.As(err, new(chain.Reported)) {
 		s.Keys = v.keys
 	}
 

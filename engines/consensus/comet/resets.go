@@ -83,7 +83,7 @@ func (r *resets) serveAPI(ctx context.Context) error {
 func (*resets) Begin(context.Context) error { return nil }
 
 // End implements manager.Target.
-func (*resets) End() {}
+func (*resets) End(context.Context) {}
 
 // Work implements manager.Target. The watchdog restarts CometBFT by itself.
 func (*resets) Work() <-chan func(context.Context) { return nil }

@@ -56,7 +56,7 @@ func (a *agent) stop() {
 // honest agent is refused for anything but being late, and the rounds go on. Checklist 72.
 func TestABehaviourSendsOnceThroughKills(t *testing.T) {
 	const n = 4
-	most := 400
+	most := 200
 	if os.Getenv("COPPICE_SOAK") != "" {
 		most = 10_000
 	}

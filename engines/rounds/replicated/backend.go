@@ -1,6 +1,7 @@
 package replicated
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
@@ -48,6 +49,8 @@ type Backend[S any] struct {
 var (
 	_ chain.BlockBackend = (*Backend[int])(nil)
 	_ chain.Deferred     = (*Backend[int])(nil)
+	_ chain.Bounded      = (*Backend[int])(nil)
+	_ chain.Versioned    = (*Backend[int])(nil)
 )
 
 // Bind returns the backend of a service on the chain of a genesis.
@@ -100,10 +103,21 @@ func Bind[S any](service *rounds.Service[S], g chain.Genesis) (*Backend[S], erro
 // Name implements chain.Backend.
 func (*Backend[S]) Name() string { return rounds.Backend }
 
+// Versions implements chain.Versioned: they are the service's.
+func (b *Backend[S]) Versions() (oldest, newest uint32) { return b.machine.Service.Versions() }
+
 // NotBefore implements chain.Deferred: a tick waits for its deadline.
 func (*Backend[S]) NotBefore(body []byte) (t time.Time, ok bool) {
 	tick, ok := rounds.DecodeTick(body)
 	return tick.After, ok
+}
+
+// maxWaiting is the number of payloads of one agent that may wait in a pool.
+const maxWaiting = 16
+
+// Sender implements chain.Bounded: an agent. Ticks have no sender.
+func (*Backend[S]) Sender(body []byte) (sender string, most int) {
+	return string(rounds.AgentOf(body)), maxWaiting
 }
 
 // Check implements chain.Backend. It refuses what no state can make right: a malformed body, an
@@ -127,6 +141,9 @@ func (b *Backend[S]) open(body []byte) (rounds.Payload, error) {
 // Result is the result of a payload's transaction, as JSON.
 type Result struct {
 	Refused rounds.Reason `json:"refused,omitempty"` // empty: the payload counts
+
+	// Failed names the rounds in which a function of the app has panicked.
+	Failed []string `json:"failed,omitempty"`
 }
 
 // Execute implements chain.Backend. A payload that is refused is not an error, because a refusal
@@ -156,6 +173,9 @@ func (b *Backend[S]) Execute(v chain.View, body []byte) ([]byte, error) {
 	for _, refusal := range report.Refusals {
 		result.Refused = refusal.Reason
 	}
+	for _, f := range report.Failed {
+		result.Failed = append(result.Failed, nameOf(f))
+	}
 	return json.Marshal(result)
 }
 
@@ -180,11 +200,22 @@ func (b *Backend[S]) EndBlock(v chain.View, at chain.Block) error {
 	}
 	block.Absent, block.DoubleSigned = b.agentsOf(at.Absent), b.agentsOf(at.DoubleSigned)
 
-	_, err = b.change(v, block, func(st rounds.State[S], block rounds.Block, r *rounds.Report) rounds.State[S] {
+	report, err := b.change(v, block, func(st rounds.State[S], block rounds.Block, r *rounds.Report) rounds.State[S] {
 		return b.machine.End(b.machine.Advance(st, block, r), block, r)
 	})
-	return err
+	if err != nil || len(report.Failed) == 0 {
+		return err
+	}
+
+	var failed []error
+	for _, f := range report.Failed {
+		failed = append(failed, fmt.Errorf("round %s: %s; only a timeout ends it", nameOf(f), f.Panic))
+	}
+	return chain.Reported{Err: errors.Join(failed...)}
 }
+
+// nameOf returns the name of the round in which a function of the app has panicked.
+func nameOf(f rounds.Failed) string { return cmp.Or(string(f.Round), f.Label) }
 
 // blockOf returns the block of a view, as the FSM sees it. The time is in UTC, whatever the zone of
 // the node, because deadlines are written.

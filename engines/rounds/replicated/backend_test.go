@@ -118,6 +118,7 @@ type node struct {
 	t       *testing.T
 	backend *replicated.Backend[oracle]
 	state   backendtest.State
+	failed  error // reported by the last hook
 }
 
 func (n *node) read() rounds.State[oracle] {
@@ -156,7 +157,13 @@ func (n *node) block(p party, b rounds.Block, zone *time.Location) (refused []ro
 	for _, a := range b.DoubleSigned {
 		at.DoubleSigned = append(at.DoubleSigned, []byte(a))
 	}
-	require.NoError(n.t, n.state.EndBlock(n.backend, at))
+
+	n.failed = nil
+	if err := n.state.EndBlock(n.backend, at); !errors.As(err, new(chain.Reported)) {
+		require.NoError(n.t, err)
+	} else {
+		n.failed = err
+	}
 
 	for key := range n.state.Keys {
 		if !strings.HasPrefix(key, chain.RoundsPrefix) && key != chain.ResetKey {
@@ -258,7 +265,8 @@ func TestTheBackendIsStep(t *testing.T) {
 			if raw, due := n.state.Keys[chain.ResetKey]; due {
 				reset, err := chain.DecodeReset([]byte(raw))
 				require.NoError(t, err)
-				require.Equal(t, chain.Reset{Epoch: b.Epoch, Height: height, TimeNs: b.Time.UnixNano(), Offset: 20}, *reset)
+				require.Equal(t, chain.Reset{Epoch: b.Epoch, Height: height, TimeNs: b.Time.UnixNano(), Offset: 20},
+					*reset)
 				require.True(t, slices.ContainsFunc(report.Ended, func(e rounds.Ended) bool { return e.Reset }))
 				delete(n.state.Keys, chain.ResetKey) // as the first block of the next epoch does
 				place = rounds.Place{Epoch: b.Epoch + 1, Height: reset.InitialHeight()}
@@ -277,6 +285,10 @@ func TestTheBackendIsStep(t *testing.T) {
 				events[e.Event]++
 			}
 			broken += len(report.Failed)
+			for _, f := range report.Failed { // all panics of this service are in the end of a round
+				require.ErrorContains(t, n.failed, "round "+string(f.Round)+": three prices; only a timeout ends it")
+			}
+			require.Equal(t, len(report.Failed) > 0, n.failed != nil)
 			if st.Interrupted != nil {
 				interrupted++
 			}
@@ -387,9 +399,14 @@ func TestForGenesisNamesWhatIsWrong(t *testing.T) {
 	require.NoError(t, chain.BindBackends(p.genesis, backends))
 	require.Len(t, chain.BlockBackends(backends), 1)
 
+	versioned, err := replicated.New(service().WithVersions(2, 3).Beside()).ForGenesis(p.genesis)
+	require.NoError(t, err)
+	oldest, newest := chain.BackendVersions(versioned)
+	require.Equal(t, [2]uint32{2, 3}, [2]uint32{oldest, newest})
+
 	never := p.genesis
 	never.Resets = nil
-	_, err := unbound.ForGenesis(never)
+	_, err = unbound.ForGenesis(never)
 	require.ErrorContains(t, err, "resets the chain each 3 periods")
 
 	bare := p.genesis

@@ -22,6 +22,19 @@
 // Keys, values and ids give the app hash. The chain and the period must be those of the node's own
 // genesis, and the clock must be the block's time.
 //
+// # Files
+//
+// A snapshot can also be a single file, for people to carry from machine to machine:
+//
+//	file  = head | (chunk)* | metadata | sum | len(metadata) u32 | "coppice end\n"
+//	head  = "coppice state file\n" | version u32 | len(about) u32 | about |
+//	        SHA-256 of the bytes before
+//	sum   = SHA-256 of the metadata and the SHA-256 of the head
+//
+// about is JSON (About): what the snapshot's home knew beside the state, such as the genesis. Every
+// byte is covered by a hash, so that a file that was cut off or changed is refused (ErrFile). That
+// a whole file holds the state that it claims is known only after Build has made the state.
+//
 // # What a snapshot leaves out
 //
 //   - Old versions, and the versions of the latest keys. The app hash does not cover them. A node

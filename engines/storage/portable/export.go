@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 )
@@ -21,17 +19,26 @@ type Taking struct {
 	Pace func(ctx context.Context) error
 }
 
-// Take makes a snapshot of the pinned state. It reads the state in pieces and blocks nothing. When
-// it returns, the snapshot is durable and has its name; after an error, it leaves nothing behind.
-// It returns ErrSnapshot if the snapshot would have more than maxChunks chunks.
-func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata, err error) {
+// check sets the default and returns an error for an option that cannot be.
+func (t *Taking) check(p *storage.Pinned) error {
 	if t.ChunkBytes == 0 {
 		t.ChunkBytes = defaultChunkBytes
 	}
 
 	if t.ChunkBytes < minChunkBytes || t.ChunkBytes > maxChunkBytes || len(p.ChainID()) > math.MaxUint8 {
-		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, minChunkBytes,
+		return fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, minChunkBytes,
 			maxChunkBytes)
+	}
+
+	return nil
+}
+
+// Take makes a snapshot of the pinned state. It reads the state in pieces and blocks nothing. When
+// it returns, the snapshot is durable and has its name; after an error, it leaves nothing behind.
+// It returns ErrSnapshot if the snapshot would have more than maxChunks chunks.
+func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata, err error) {
+	if err := t.check(p); err != nil {
+		return m, err
 	}
 
 	tmp := d.durable().New()
@@ -45,7 +52,33 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 		}
 	}()
 
-	w := &writer{fs: d.FS, dir: tmp, buf: []byte(preamble), Metadata: Metadata{
+	if m, err = export(ctx, p, t, d.chunksTo(tmp)); err != nil {
+		return m, err
+	}
+	if err := d.writeMetadata(tmp, m); err != nil {
+		return m, err
+	}
+
+	return m, d.name(m)
+}
+
+// chunksTo returns a function that writes the chunks of a snapshot to a directory.
+func (d Dir) chunksTo(dir string) func(place int, chunk []byte) error {
+	return func(place int, chunk []byte) error {
+		return durable.On(d.FS).Write(d.FS.PathJoin(dir, chunkName(place)), chunk, 0o666)
+	}
+}
+
+// writeMetadata writes the metadata of a snapshot to a directory.
+func (d Dir) writeMetadata(dir string, m Metadata) error {
+	return durable.On(d.FS).Write(d.FS.PathJoin(dir, metadataName), m.Encode(), 0o666)
+}
+
+// export calls put with the chunks of the pinned state, in order, and returns their metadata. put
+// must not keep or change a chunk.
+func export(ctx context.Context, p *storage.Pinned, t Taking, put func(place int, chunk []byte) error) (m Metadata,
+	err error) {
+	w := &writer{put: put, buf: []byte(preamble), Metadata: Metadata{
 		ChainID: p.ChainID(), Period: p.Period(), Height: p.Height(), AppHash: p.AppHash(), Clock: p.Clock(),
 		ChunkBytes: t.ChunkBytes,
 	}}
@@ -59,21 +92,16 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 			w.IDs, keys, ids)
 	}
 
-	if err := durable.On(d.FS).Write(d.FS.PathJoin(tmp, metadataName), w.Encode(), 0o666); err != nil {
-		return m, err
-	}
-
-	return w.Metadata, d.name(w.Metadata)
+	return w.Metadata, nil
 }
 
 // pieceBytes is the approximate number of bytes that are read from the state at once.
 const pieceBytes = 256 << 10
 
-// writer cuts the stream into files.
+// writer cuts the stream into chunks.
 type writer struct {
 	Metadata
-	fs  vfs.FS
-	dir string
+	put func(place int, chunk []byte) error
 	buf []byte
 }
 
@@ -147,7 +175,7 @@ func (w *writer) cut(end bool) error {
 		}
 
 		sum := sha256.Sum256(chunk) // before a disk may use the buffer
-		if err := durable.On(w.fs).Write(w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk, 0o666); err != nil {
+		if err := w.put(len(w.Chunks), chunk); err != nil {
 			return err
 		}
 

@@ -2,6 +2,8 @@ package portable
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -92,5 +94,44 @@ func FuzzMetadata(f *testing.F) {
 			require.LessOrEqual(t, m.size(i), uint64(maxChunkBytes))
 			require.NotZero(t, m.size(i))
 		}
+	})
+}
+
+// FuzzFile: whatever bytes a file has, reading it never panics and takes no more memory than the
+// file has bytes. A file whose head, end and chunks are read without an error has the size that
+// they say.
+func FuzzFile(f *testing.F) {
+	var b bytes.Buffer
+	w, err := newFileWriter(&b, About{Genesis: chain.NewGenesis("orchard", genesis)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	chunk := bytes.Repeat([]byte("c"), 100)
+	m := Metadata{ChainID: "orchard", Height: 5, AppHash: make([]byte, 32), Clock: genesis, Keys: 1, Bytes: 100,
+		ChunkBytes: 64, Chunks: [][32]byte{sha256.Sum256(chunk[:64]), sha256.Sum256(chunk[64:])}}
+	if err := errors.Join(w.chunk(0, chunk), w.end(m)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add([]byte(fileMagic))
+
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := ReadFile(bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			require.True(t, errors.Is(err, ErrFile) || errors.Is(err, ErrFormat), "%v", err)
+			return
+		}
+
+		size := 0
+		for place := range file.Chunks {
+			chunk, err := file.Chunk(place)
+			if err != nil {
+				require.ErrorIs(t, err, ErrFile)
+				return
+			}
+			size += len(chunk)
+		}
+		require.EqualValues(t, file.Bytes, size)
+		require.Less(t, size, len(data))
 	})
 }

@@ -33,6 +33,7 @@ type InitOptions struct {
 	Profile       plan.Profile  // of the trees' limits
 	CometProfile  comethome.Profile
 	GovernanceKey []byte
+	Agents        bool // each node has an agent of the chain's service of rounds
 }
 
 // Net is a testnet in a directory.
@@ -121,6 +122,12 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 
 		id.Validator.Power = 10
 		set = append(set, id.Validator)
+	}
+
+	if o.Agents {
+		if err := n.register(genesis, set); err != nil {
+			return nil, err
+		}
 	}
 
 	for i := range o.Nodes {

@@ -185,9 +185,17 @@ func removeBelow(ctx context.Context, c *cfg.Config, kept int64, progress func(s
 	if err := pruneBlocks(ctx, blocks, state, kept, progress); err != nil {
 		return err
 	}
-	if err := pruneStates(ctx, states, left.From, blocks.Base(),
-		firstEvidence(blocks, state, left.From, blocks.Base()), progress); err != nil {
-		return err
+
+	// All at once: the state store must know the validators at the height up to which it removes,
+	// and CometBFT may have removed those of heights in between.
+	if base := blocks.Base(); left.From < base {
+		progress("states", 0, 0)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := states.PruneStates(left.From, base, firstEvidence(blocks, state, left.From, base)); err != nil {
+			return fmt.Errorf("pruning %s%s: %w", stateDatabase, databaseSuffix, err)
+		}
 	}
 
 	return removeUnfinished(c)
@@ -207,26 +215,6 @@ func pruneBlocks(ctx context.Context, blocks *store.BlockStore, state sm.State, 
 			return fmt.Errorf("pruning %s%s: %w", blockDatabase, databaseSuffix, err)
 		}
 		progress("blocks", uint64(at-first), uint64(kept-first))
-	}
-
-	return nil
-}
-
-// pruneStates removes the states from one height up to another. Of those from the height keep on,
-// the validators stay.
-func pruneStates(ctx context.Context, states sm.Store, from, to, keep int64,
-	progress func(step string, done, total uint64)) error {
-	for at := from; at < to; {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-
-		next := min(at+pruneStep, to)
-		if err := states.PruneStates(at, next, keep); err != nil {
-			return fmt.Errorf("pruning %s%s: %w", stateDatabase, databaseSuffix, err)
-		}
-		at = next
-		progress("states", uint64(at-from), uint64(to-from))
 	}
 
 	return nil

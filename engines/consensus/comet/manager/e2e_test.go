@@ -28,6 +28,7 @@ type agent struct {
 
 	mu    sync.Mutex
 	app   *kvstore.Application
+	last  abci.ResponseInfo // of the last commit
 	anew  bool
 	inits []string // chain ids
 }
@@ -80,19 +81,21 @@ func (p agentApp) current() *kvstore.Application {
 	return p.a.app
 }
 
-func (p agentApp) Info(ctx context.Context, r *abci.RequestInfo) (*abci.ResponseInfo, error) {
+// Info returns the last committed height. That of the kvstore counts a block that was not
+// committed, and CometBFT's handshake then fails.
+func (p agentApp) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, error) {
 	p.a.mu.Lock()
-	anew := p.a.anew
-	p.a.mu.Unlock()
-	if anew {
+	defer p.a.mu.Unlock()
+	if p.a.anew {
 		return &abci.ResponseInfo{}, nil
 	}
-	return p.current().Info(ctx, r)
+	last := p.a.last
+	return &last, nil
 }
 
 func (p agentApp) InitChain(ctx context.Context, r *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
 	p.a.mu.Lock()
-	p.a.app, p.a.anew = kvstore.NewInMemoryApplication(), false
+	p.a.app, p.a.last, p.a.anew = kvstore.NewInMemoryApplication(), abci.ResponseInfo{}, false
 	p.a.inits = append(p.a.inits, r.ChainId)
 	p.a.mu.Unlock()
 	return p.current().InitChain(ctx, r)
@@ -114,7 +117,23 @@ func (p agentApp) FinalizeBlock(ctx context.Context,
 }
 
 func (p agentApp) Commit(ctx context.Context, r *abci.RequestCommit) (*abci.ResponseCommit, error) {
-	return p.current().Commit(ctx, r)
+	app := p.current()
+	out, err := app.Commit(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	info, err := app.Info(ctx, &abci.RequestInfo{})
+	if err != nil {
+		return nil, err
+	}
+
+	p.a.mu.Lock()
+	defer p.a.mu.Unlock()
+	if app == p.a.app { // no chain has begun meanwhile
+		p.a.last = abci.ResponseInfo{LastBlockHeight: info.LastBlockHeight, LastBlockAppHash: info.LastBlockAppHash}
+	}
+
+	return out, nil
 }
 
 // awaitHeight waits until CometBFT is past a height, and returns the height that it has then.

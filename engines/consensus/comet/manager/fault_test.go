@@ -15,6 +15,7 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager/bare"
 	"github.com/coppice-go/coppice/internal/flock"
+	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
@@ -274,4 +275,17 @@ func TestAManagerThatCannotListenHoldsNothing(t *testing.T) {
 	lock, err := flock.TryLock(filepath.Join(comethome.SocketDir(r.home), "lock"))
 	require.NoError(t, err)
 	require.NoError(t, lock.Close())
+}
+
+// A machine that fails while a start waits for the end of a pause ends, and is started again.
+func TestAMachineThatFailsDuringAPauseIsStartedAgain(t *testing.T) {
+	status := 1
+	r := newRig(t, script{Exit: &status, Say: "no"}, func(_ *Settings, o *Options) {
+		o.Observers = []supervisor.Observer{supervisor.Discard}
+	})
+	r.awaitEvent("the next start comes in 200ms")
+	err := r.m.Machine.ask(t.Context(), func(context.Context) { panic("a fault of ours") })
+	require.ErrorIs(t, err, ErrCut)
+	r.script(script{})
+	r.awaitState(Running)
 }

@@ -36,6 +36,7 @@ type foreign struct {
 	failed int          // starts in a row whose process did not live long
 	stalls atomic.Int32 // gentle resets in a row for a chain that stands still
 	timers sync.WaitGroup
+	ended  chan struct{} // closed when the machine serves no more, however that came
 }
 
 var _ Target = (*foreign)(nil)
@@ -60,7 +61,7 @@ func (f *foreign) Begin(ctx context.Context) error {
 	f.home, f.stuck, f.unsaid, f.failed = home, nil, "", 0
 	f.stalls.Store(0)
 	f.run(nil)
-	f.rpc = newRPC(rpcSocket(home.Dir()))
+	f.rpc, f.ended = newRPC(rpcSocket(home.Dir())), make(chan struct{})
 
 	if err := f.start(ctx); err != nil {
 		f.later(ctx, err.Error())
@@ -72,10 +73,14 @@ func (f *foreign) Begin(ctx context.Context) error {
 }
 
 // End ends the process.
-func (f *foreign) End() {
+func (f *foreign) End(ctx context.Context) {
+	if f.ended == nil {
+		return // it has not begun
+	}
+	close(f.ended)
 	if f.comet != nil {
-		// The context of the machine has ended. The supervisor of the processes bounds the stop.
-		if err := f.launcher.stop(context.Background(), f.comet); err == nil {
+		// The supervisor of the processes bounds the stop.
+		if err := f.launcher.stop(ctx, f.comet); err == nil {
 			f.journal.Line("Monitoring thread terminated")
 			f.journal.Line("Tendermint process stopped")
 		}
@@ -83,6 +88,7 @@ func (f *foreign) End() {
 	}
 	f.timers.Wait()
 	f.rpc.close()
+	f.ended = nil
 	f.record.tell(Down, "the machine has stopped CometBFT")
 }
 
@@ -376,15 +382,25 @@ func (f *foreign) later(ctx context.Context, why string) {
 	f.failed++
 	f.record.tell(Waiting, fmt.Sprintf("%s; the next start comes in %v", why, d))
 
-	f.timers.Add(1)
-	go func() {
-		defer f.timers.Done()
+	ended := f.ended
+	f.timers.Go(func() {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+
 		select {
-		case <-time.After(d):
-			f.do(ctx, f.retry)
+		case <-timer.C:
 		case <-ctx.Done():
+			return
+		case <-ended:
+			return
 		}
-	}()
+
+		select {
+		case f.work <- f.retry:
+		case <-ctx.Done():
+		case <-ended: // ctx lives on if the machine has panicked
+		}
+	})
 }
 
 func (f *foreign) retry(ctx context.Context) {

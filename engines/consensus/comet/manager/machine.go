@@ -23,9 +23,10 @@ type Reset struct {
 // Target is what a machine controls. The machine makes all calls of it, except those of Identity
 // and AppHash, one after another.
 type Target interface {
-	// Begin is called when the machine starts, and End when it has stopped.
+	// Begin is called when the machine starts, and End when it has stopped. The context of End has
+	// not ended.
 	Begin(ctx context.Context) error
-	End()
+	End(ctx context.Context)
 
 	// Gentle and Hard make a reset. The text, or the error, is told to the caller.
 	Gentle(ctx context.Context) (string, error)
@@ -75,7 +76,7 @@ func (*Machine) String() string { return "machine of resets" }
 
 // Serve runs the machine until ctx ends.
 func (m *Machine) Serve(ctx context.Context) error {
-	defer m.target.End()
+	defer m.target.End(context.WithoutCancel(ctx))
 	if err := m.target.Begin(ctx); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -57,6 +58,7 @@ type original struct {
 	home    string
 	mu      sync.Mutex // of the fields, as Python's lock guards them: not of a whole request
 	process *exec.Cmd
+	stdin   io.Closer // the process ends with it
 	ended   chan struct{}
 	watched bool
 	stop    bool // a stop is under way, or has failed
@@ -72,10 +74,11 @@ func newOriginal(t *testing.T, s script) *original {
 	o.start()
 	t.Cleanup(func() {
 		o.mu.Lock()
-		defer o.mu.Unlock()
-		if o.process != nil {
-			_ = o.process.Process.Kill()
-			<-o.ended
+		c, ended := o.process, o.ended
+		o.mu.Unlock()
+		if c != nil {
+			_ = c.Process.Kill()
+			<-ended
 		}
 	})
 	return o
@@ -96,8 +99,9 @@ func (o *original) start() {
 	c := exec.Command(os.Args[0], fakeCommand, "--home", o.home, "--rpc", rpcSocket(o.home))
 	out := &watcher{o: o, up: make(chan struct{})}
 	c.Stdout, c.Stderr = out, out
-	_, err := c.StdinPipe()
+	stdin, err := c.StdinPipe()
 	require.NoError(o.t, err)
+	o.stdin = stdin
 	require.NoError(o.t, c.Start())
 	ended := make(chan struct{})
 	o.process, o.ended, o.watched = c, ended, true

@@ -260,11 +260,11 @@ func TestConcurrentRequestsAreDoneOneByOne(t *testing.T) {
 
 // A caller that has gone before its turn changes nothing.
 func TestACallerThatIsGoneIsNotServed(t *testing.T) {
-	r := newRig(t, script{Deaf: true})
+	r := newRig(t, script{Deaf: true}, func(_ *Settings, o *Options) { o.Grace = 2 * time.Second })
 	r.awaitState(Running)
 	var slow sync.WaitGroup
 	slow.Go(func() { r.client().reset("/gentle_reset") }) // takes the time of a SIGKILL
-	r.awaitState(Gentle)
+	r.awaitEvent("a gentle reset has begun")
 
 	hc := &http.Client{Timeout: 200 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
 	_, err := hc.Get("http://" + r.m.Addr() + "/hard_reset?period_count=9")

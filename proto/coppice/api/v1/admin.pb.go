@@ -1256,6 +1256,110 @@ func (x *HostStatusResponse) GetHome() string {
 	return ""
 }
 
+type InspectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Part          string                 `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"` // a name from InspectResponse.parts; empty: the response only has those names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectRequest) Reset() {
+	*x = InspectRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectRequest) ProtoMessage() {}
+
+func (x *InspectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectRequest.ProtoReflect.Descriptor instead.
+func (*InspectRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *InspectRequest) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+type InspectResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parts         []string               `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"` // the names of all parts of this process, such as "heap.pb.gz"
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	LeftOut       uint64                 `protobuf:"varint,3,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"` // bytes at the end of the part that are not in data, because it has too many
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectResponse) Reset() {
+	*x = InspectResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectResponse) ProtoMessage() {}
+
+func (x *InspectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectResponse.ProtoReflect.Descriptor instead.
+func (*InspectResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *InspectResponse) GetParts() []string {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *InspectResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *InspectResponse) GetLeftOut() uint64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
 type EventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cursor: the index of the last record that the client has seen. 0 begins with the oldest
@@ -1279,7 +1383,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1395,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1408,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EventsRequest) GetAfter() uint64 {
@@ -1370,7 +1474,7 @@ type EventsResponse struct {
 
 func (x *EventsResponse) Reset() {
 	*x = EventsResponse{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1486,7 @@ func (x *EventsResponse) String() string {
 func (*EventsResponse) ProtoMessage() {}
 
 func (x *EventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1499,7 @@ func (x *EventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
 func (*EventsResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EventsResponse) GetCursor() uint64 {
@@ -1494,7 +1598,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1610,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1623,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LogRecord) GetKind() string {
@@ -1556,7 +1660,7 @@ type TreeEvent struct {
 
 func (x *TreeEvent) Reset() {
 	*x = TreeEvent{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[18]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1672,7 @@ func (x *TreeEvent) String() string {
 func (*TreeEvent) ProtoMessage() {}
 
 func (x *TreeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[18]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1685,7 @@ func (x *TreeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeEvent.ProtoReflect.Descriptor instead.
 func (*TreeEvent) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TreeEvent) GetSeq() uint64 {
@@ -1672,7 +1776,7 @@ type Dropped struct {
 
 func (x *Dropped) Reset() {
 	*x = Dropped{}
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[19]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1788,7 @@ func (x *Dropped) String() string {
 func (*Dropped) ProtoMessage() {}
 
 func (x *Dropped) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_admin_proto_msgTypes[19]
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1801,7 @@ func (x *Dropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dropped.ProtoReflect.Descriptor instead.
 func (*Dropped) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Dropped) GetCount() uint64 {
@@ -1771,7 +1875,13 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
 	"\aprofile\x18\x05 \x01(\tR\aprofile\x124\n" +
 	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x12\n" +
-	"\x04home\x18\a \x01(\tR\x04home\"\x9c\x01\n" +
+	"\x04home\x18\a \x01(\tR\x04home\"$\n" +
+	"\x0eInspectRequest\x12\x12\n" +
+	"\x04part\x18\x01 \x01(\tR\x04part\"V\n" +
+	"\x0fInspectResponse\x12\x14\n" +
+	"\x05parts\x18\x01 \x03(\tR\x05parts\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x19\n" +
+	"\bleft_out\x18\x03 \x01(\x04R\aleftOut\"\x9c\x01\n" +
 	"\rEventsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x19\n" +
 	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x16\n" +
@@ -1842,7 +1952,7 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\x16EXIT_CLASS_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11EXIT_CLASS_NORMAL\x10\x01\x12\x17\n" +
 	"\x13EXIT_CLASS_SHUTDOWN\x10\x02\x12\x17\n" +
-	"\x13EXIT_CLASS_ABNORMAL\x10\x032\x9c\x04\n" +
+	"\x13EXIT_CLASS_ABNORMAL\x10\x032\xe8\x04\n" +
 	"\fAdminService\x12F\n" +
 	"\x04Tree\x12\x1b.coppice.api.v1.TreeRequest\x1a\x1c.coppice.api.v1.TreeResponse\"\x03\x90\x02\x01\x12F\n" +
 	"\x04Spec\x12\x1b.coppice.api.v1.SpecRequest\x1a\x1c.coppice.api.v1.SpecResponse\"\x03\x90\x02\x01\x12A\n" +
@@ -1850,7 +1960,8 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\x04Stop\x12\x1b.coppice.api.v1.StopRequest\x1a\x1c.coppice.api.v1.StopResponse\x12L\n" +
 	"\x06Health\x12\x1d.coppice.api.v1.HealthRequest\x1a\x1e.coppice.api.v1.HealthResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\n" +
-	"HostStatus\x12!.coppice.api.v1.HostStatusRequest\x1a\".coppice.api.v1.HostStatusResponse\"\x03\x90\x02\x01\x12N\n" +
+	"HostStatus\x12!.coppice.api.v1.HostStatusRequest\x1a\".coppice.api.v1.HostStatusResponse\"\x03\x90\x02\x01\x12J\n" +
+	"\aInspect\x12\x1e.coppice.api.v1.InspectRequest\x1a\x1f.coppice.api.v1.InspectResponse\x12N\n" +
 	"\x06Events\x12\x1d.coppice.api.v1.EventsRequest\x1a\x1e.coppice.api.v1.EventsResponse\"\x03\x90\x02\x010\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
 
 var (
@@ -1866,7 +1977,7 @@ func file_coppice_api_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_api_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_coppice_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_coppice_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_coppice_api_v1_admin_proto_goTypes = []any{
 	(ChildType)(0),                // 0: coppice.api.v1.ChildType
 	(ChildState)(0),               // 1: coppice.api.v1.ChildState
@@ -1889,14 +2000,16 @@ var file_coppice_api_v1_admin_proto_goTypes = []any{
 	(*HealthResponse)(nil),        // 18: coppice.api.v1.HealthResponse
 	(*HostStatusRequest)(nil),     // 19: coppice.api.v1.HostStatusRequest
 	(*HostStatusResponse)(nil),    // 20: coppice.api.v1.HostStatusResponse
-	(*EventsRequest)(nil),         // 21: coppice.api.v1.EventsRequest
-	(*EventsResponse)(nil),        // 22: coppice.api.v1.EventsResponse
-	(*LogRecord)(nil),             // 23: coppice.api.v1.LogRecord
-	(*TreeEvent)(nil),             // 24: coppice.api.v1.TreeEvent
-	(*Dropped)(nil),               // 25: coppice.api.v1.Dropped
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*Readiness)(nil),             // 28: coppice.api.v1.Readiness
+	(*InspectRequest)(nil),        // 21: coppice.api.v1.InspectRequest
+	(*InspectResponse)(nil),       // 22: coppice.api.v1.InspectResponse
+	(*EventsRequest)(nil),         // 23: coppice.api.v1.EventsRequest
+	(*EventsResponse)(nil),        // 24: coppice.api.v1.EventsResponse
+	(*LogRecord)(nil),             // 25: coppice.api.v1.LogRecord
+	(*TreeEvent)(nil),             // 26: coppice.api.v1.TreeEvent
+	(*Dropped)(nil),               // 27: coppice.api.v1.Dropped
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*Readiness)(nil),             // 30: coppice.api.v1.Readiness
 }
 var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: coppice.api.v1.Child.type:type_name -> coppice.api.v1.ChildType
@@ -1905,40 +2018,42 @@ var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	6,  // 3: coppice.api.v1.Child.children:type_name -> coppice.api.v1.Child
 	2,  // 4: coppice.api.v1.ChildSpec.restart:type_name -> coppice.api.v1.Restart
 	3,  // 5: coppice.api.v1.ChildSpec.strategy:type_name -> coppice.api.v1.Strategy
-	26, // 6: coppice.api.v1.ChildSpec.period:type_name -> google.protobuf.Duration
+	28, // 6: coppice.api.v1.ChildSpec.period:type_name -> google.protobuf.Duration
 	1,  // 7: coppice.api.v1.Live.state:type_name -> coppice.api.v1.ChildState
-	27, // 8: coppice.api.v1.Live.started:type_name -> google.protobuf.Timestamp
+	29, // 8: coppice.api.v1.Live.started:type_name -> google.protobuf.Timestamp
 	6,  // 9: coppice.api.v1.TreeResponse.root:type_name -> coppice.api.v1.Child
 	6,  // 10: coppice.api.v1.SpecResponse.root:type_name -> coppice.api.v1.Child
 	4,  // 11: coppice.api.v1.KillRequest.how:type_name -> coppice.api.v1.How
-	26, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
+	28, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
 	4,  // 13: coppice.api.v1.KillResponse.how:type_name -> coppice.api.v1.How
 	0,  // 14: coppice.api.v1.KillResponse.type:type_name -> coppice.api.v1.ChildType
-	28, // 15: coppice.api.v1.HealthResponse.readiness:type_name -> coppice.api.v1.Readiness
-	27, // 16: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
-	23, // 17: coppice.api.v1.EventsResponse.record:type_name -> coppice.api.v1.LogRecord
-	24, // 18: coppice.api.v1.EventsResponse.tree:type_name -> coppice.api.v1.TreeEvent
-	25, // 19: coppice.api.v1.EventsResponse.dropped:type_name -> coppice.api.v1.Dropped
-	28, // 20: coppice.api.v1.EventsResponse.readiness:type_name -> coppice.api.v1.Readiness
-	27, // 21: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
+	30, // 15: coppice.api.v1.HealthResponse.readiness:type_name -> coppice.api.v1.Readiness
+	29, // 16: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
+	25, // 17: coppice.api.v1.EventsResponse.record:type_name -> coppice.api.v1.LogRecord
+	26, // 18: coppice.api.v1.EventsResponse.tree:type_name -> coppice.api.v1.TreeEvent
+	27, // 19: coppice.api.v1.EventsResponse.dropped:type_name -> coppice.api.v1.Dropped
+	30, // 20: coppice.api.v1.EventsResponse.readiness:type_name -> coppice.api.v1.Readiness
+	29, // 21: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
 	5,  // 22: coppice.api.v1.TreeEvent.class:type_name -> coppice.api.v1.ExitClass
-	26, // 23: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
+	28, // 23: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
 	9,  // 24: coppice.api.v1.AdminService.Tree:input_type -> coppice.api.v1.TreeRequest
 	11, // 25: coppice.api.v1.AdminService.Spec:input_type -> coppice.api.v1.SpecRequest
 	15, // 26: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
 	13, // 27: coppice.api.v1.AdminService.Stop:input_type -> coppice.api.v1.StopRequest
 	17, // 28: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
 	19, // 29: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
-	21, // 30: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
-	10, // 31: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
-	12, // 32: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
-	16, // 33: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
-	14, // 34: coppice.api.v1.AdminService.Stop:output_type -> coppice.api.v1.StopResponse
-	18, // 35: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
-	20, // 36: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
-	22, // 37: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
-	31, // [31:38] is the sub-list for method output_type
-	24, // [24:31] is the sub-list for method input_type
+	21, // 30: coppice.api.v1.AdminService.Inspect:input_type -> coppice.api.v1.InspectRequest
+	23, // 31: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
+	10, // 32: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
+	12, // 33: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
+	16, // 34: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
+	14, // 35: coppice.api.v1.AdminService.Stop:output_type -> coppice.api.v1.StopResponse
+	18, // 36: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
+	20, // 37: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
+	22, // 38: coppice.api.v1.AdminService.Inspect:output_type -> coppice.api.v1.InspectResponse
+	24, // 39: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
+	32, // [32:40] is the sub-list for method output_type
+	24, // [24:32] is the sub-list for method input_type
 	24, // [24:24] is the sub-list for extension type_name
 	24, // [24:24] is the sub-list for extension extendee
 	0,  // [0:24] is the sub-list for field type_name
@@ -1950,7 +2065,7 @@ func file_coppice_api_v1_admin_proto_init() {
 		return
 	}
 	file_coppice_api_v1_readiness_proto_init()
-	file_coppice_api_v1_admin_proto_msgTypes[16].OneofWrappers = []any{
+	file_coppice_api_v1_admin_proto_msgTypes[18].OneofWrappers = []any{
 		(*EventsResponse_Record)(nil),
 		(*EventsResponse_Tree)(nil),
 		(*EventsResponse_Dropped)(nil),
@@ -1962,7 +2077,7 @@ func file_coppice_api_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_admin_proto_rawDesc), len(file_coppice_api_v1_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -348,6 +348,118 @@ func (x *OfferSnapshotResponse) GetChunks() uint32 {
 	return 0
 }
 
+type AdoptSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Staged        string                 `protobuf:"bytes,1,opt,name=staged,proto3" json:"staged,omitempty"` // the name of the directory, without the path
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptSnapshotRequest) Reset() {
+	*x = AdoptSnapshotRequest{}
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptSnapshotRequest) ProtoMessage() {}
+
+func (x *AdoptSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*AdoptSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AdoptSnapshotRequest) GetStaged() string {
+	if x != nil {
+		return x.Staged
+	}
+	return ""
+}
+
+type AdoptSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Height        uint64                 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
+	Keys          uint64                 `protobuf:"varint,2,opt,name=keys,proto3" json:"keys,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Chunks        uint32                 `protobuf:"varint,4,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptSnapshotResponse) Reset() {
+	*x = AdoptSnapshotResponse{}
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptSnapshotResponse) ProtoMessage() {}
+
+func (x *AdoptSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*AdoptSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AdoptSnapshotResponse) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *AdoptSnapshotResponse) GetKeys() uint64 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *AdoptSnapshotResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *AdoptSnapshotResponse) GetChunks() uint32 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
 type ListSnapshotsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -356,7 +468,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[5]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +480,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[5]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +493,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 type ListSnapshotsResponse struct {
@@ -393,7 +505,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[6]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +517,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[6]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +530,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -436,7 +548,7 @@ type RetentionRequest struct {
 
 func (x *RetentionRequest) Reset() {
 	*x = RetentionRequest{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[7]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +560,7 @@ func (x *RetentionRequest) String() string {
 func (*RetentionRequest) ProtoMessage() {}
 
 func (x *RetentionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[7]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +573,7 @@ func (x *RetentionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetentionRequest.ProtoReflect.Descriptor instead.
 func (*RetentionRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{7}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{9}
 }
 
 type RetentionResponse struct {
@@ -481,7 +593,7 @@ type RetentionResponse struct {
 
 func (x *RetentionResponse) Reset() {
 	*x = RetentionResponse{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[8]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +605,7 @@ func (x *RetentionResponse) String() string {
 func (*RetentionResponse) ProtoMessage() {}
 
 func (x *RetentionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[8]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +618,7 @@ func (x *RetentionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetentionResponse.ProtoReflect.Descriptor instead.
 func (*RetentionResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{8}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RetentionResponse) GetLogId() []byte {
@@ -582,7 +694,7 @@ type Retainer struct {
 
 func (x *Retainer) Reset() {
 	*x = Retainer{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[9]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +706,7 @@ func (x *Retainer) String() string {
 func (*Retainer) ProtoMessage() {}
 
 func (x *Retainer) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[9]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +719,7 @@ func (x *Retainer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retainer.ProtoReflect.Descriptor instead.
 func (*Retainer) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{9}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Retainer) GetName() string {
@@ -632,7 +744,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[10]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +756,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[10]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +769,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 // BackupResponse is a part of a backup. Parts come in this order: begin, files, records, end.
@@ -676,7 +788,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[11]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +800,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[11]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +813,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BackupResponse) GetPart() isBackupResponse_Part {
@@ -791,7 +903,7 @@ type BackupBegin struct {
 
 func (x *BackupBegin) Reset() {
 	*x = BackupBegin{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[12]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +915,7 @@ func (x *BackupBegin) String() string {
 func (*BackupBegin) ProtoMessage() {}
 
 func (x *BackupBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[12]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +928,7 @@ func (x *BackupBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupBegin.ProtoReflect.Descriptor instead.
 func (*BackupBegin) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BackupBegin) GetSnapshot() []byte {
@@ -887,7 +999,7 @@ type BackupFile struct {
 
 func (x *BackupFile) Reset() {
 	*x = BackupFile{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[13]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +1011,7 @@ func (x *BackupFile) String() string {
 func (*BackupFile) ProtoMessage() {}
 
 func (x *BackupFile) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[13]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +1024,7 @@ func (x *BackupFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupFile.ProtoReflect.Descriptor instead.
 func (*BackupFile) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{13}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BackupFile) GetName() string {
@@ -946,7 +1058,7 @@ type BackupRecords struct {
 
 func (x *BackupRecords) Reset() {
 	*x = BackupRecords{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[14]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1070,7 @@ func (x *BackupRecords) String() string {
 func (*BackupRecords) ProtoMessage() {}
 
 func (x *BackupRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[14]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1083,7 @@ func (x *BackupRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecords.ProtoReflect.Descriptor instead.
 func (*BackupRecords) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{14}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BackupRecords) GetFirst() uint64 {
@@ -998,7 +1110,7 @@ type BackupRecord struct {
 
 func (x *BackupRecord) Reset() {
 	*x = BackupRecord{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[15]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1122,7 @@ func (x *BackupRecord) String() string {
 func (*BackupRecord) ProtoMessage() {}
 
 func (x *BackupRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[15]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1135,7 @@ func (x *BackupRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
 func (*BackupRecord) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{15}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BackupRecord) GetKind() uint32 {
@@ -1049,7 +1161,7 @@ type BackupEnd struct {
 
 func (x *BackupEnd) Reset() {
 	*x = BackupEnd{}
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[16]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1173,7 @@ func (x *BackupEnd) String() string {
 func (*BackupEnd) ProtoMessage() {}
 
 func (x *BackupEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[16]
+	mi := &file_coppice_api_v1_snapshot_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1186,7 @@ func (x *BackupEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupEnd.ProtoReflect.Descriptor instead.
 func (*BackupEnd) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{16}
+	return file_coppice_api_v1_snapshot_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BackupEnd) GetDigest() []byte {
@@ -1109,6 +1221,13 @@ const file_coppice_api_v1_snapshot_proto_rawDesc = "" +
 	"\x05fresh\x18\x02 \x01(\bR\x05fresh\"\x16\n" +
 	"\x14OfferSnapshotRequest\"q\n" +
 	"\x15OfferSnapshotResponse\x12\x16\n" +
+	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x12\n" +
+	"\x04keys\x18\x02 \x01(\x04R\x04keys\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06chunks\x18\x04 \x01(\rR\x06chunks\".\n" +
+	"\x14AdoptSnapshotRequest\x12\x16\n" +
+	"\x06staged\x18\x01 \x01(\tR\x06staged\"q\n" +
+	"\x15AdoptSnapshotResponse\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x12\n" +
 	"\x04keys\x18\x02 \x01(\x04R\x04keys\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x16\n" +
@@ -1158,12 +1277,13 @@ const file_coppice_api_v1_snapshot_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"#\n" +
 	"\tBackupEnd\x12\x16\n" +
-	"\x06digest\x18\x01 \x01(\fR\x06digest2\xd5\x03\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest2\xb3\x04\n" +
 	"\x0fSnapshotService\x12_\n" +
 	"\x0eCreateSnapshot\x12%.coppice.api.v1.CreateSnapshotRequest\x1a&.coppice.api.v1.CreateSnapshotResponse\x12a\n" +
 	"\rListSnapshots\x12$.coppice.api.v1.ListSnapshotsRequest\x1a%.coppice.api.v1.ListSnapshotsResponse\"\x03\x90\x02\x01\x12U\n" +
 	"\tRetention\x12 .coppice.api.v1.RetentionRequest\x1a!.coppice.api.v1.RetentionResponse\"\x03\x90\x02\x01\x12\\\n" +
-	"\rOfferSnapshot\x12$.coppice.api.v1.OfferSnapshotRequest\x1a%.coppice.api.v1.OfferSnapshotResponse\x12I\n" +
+	"\rOfferSnapshot\x12$.coppice.api.v1.OfferSnapshotRequest\x1a%.coppice.api.v1.OfferSnapshotResponse\x12\\\n" +
+	"\rAdoptSnapshot\x12$.coppice.api.v1.AdoptSnapshotRequest\x1a%.coppice.api.v1.AdoptSnapshotResponse\x12I\n" +
 	"\x06Backup\x12\x1d.coppice.api.v1.BackupRequest\x1a\x1e.coppice.api.v1.BackupResponse0\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
 
 var (
@@ -1178,49 +1298,53 @@ func file_coppice_api_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_coppice_api_v1_snapshot_proto_rawDescData
 }
 
-var file_coppice_api_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_coppice_api_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_coppice_api_v1_snapshot_proto_goTypes = []any{
 	(*Snapshot)(nil),               // 0: coppice.api.v1.Snapshot
 	(*CreateSnapshotRequest)(nil),  // 1: coppice.api.v1.CreateSnapshotRequest
 	(*CreateSnapshotResponse)(nil), // 2: coppice.api.v1.CreateSnapshotResponse
 	(*OfferSnapshotRequest)(nil),   // 3: coppice.api.v1.OfferSnapshotRequest
 	(*OfferSnapshotResponse)(nil),  // 4: coppice.api.v1.OfferSnapshotResponse
-	(*ListSnapshotsRequest)(nil),   // 5: coppice.api.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),  // 6: coppice.api.v1.ListSnapshotsResponse
-	(*RetentionRequest)(nil),       // 7: coppice.api.v1.RetentionRequest
-	(*RetentionResponse)(nil),      // 8: coppice.api.v1.RetentionResponse
-	(*Retainer)(nil),               // 9: coppice.api.v1.Retainer
-	(*BackupRequest)(nil),          // 10: coppice.api.v1.BackupRequest
-	(*BackupResponse)(nil),         // 11: coppice.api.v1.BackupResponse
-	(*BackupBegin)(nil),            // 12: coppice.api.v1.BackupBegin
-	(*BackupFile)(nil),             // 13: coppice.api.v1.BackupFile
-	(*BackupRecords)(nil),          // 14: coppice.api.v1.BackupRecords
-	(*BackupRecord)(nil),           // 15: coppice.api.v1.BackupRecord
-	(*BackupEnd)(nil),              // 16: coppice.api.v1.BackupEnd
-	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
+	(*AdoptSnapshotRequest)(nil),   // 5: coppice.api.v1.AdoptSnapshotRequest
+	(*AdoptSnapshotResponse)(nil),  // 6: coppice.api.v1.AdoptSnapshotResponse
+	(*ListSnapshotsRequest)(nil),   // 7: coppice.api.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),  // 8: coppice.api.v1.ListSnapshotsResponse
+	(*RetentionRequest)(nil),       // 9: coppice.api.v1.RetentionRequest
+	(*RetentionResponse)(nil),      // 10: coppice.api.v1.RetentionResponse
+	(*Retainer)(nil),               // 11: coppice.api.v1.Retainer
+	(*BackupRequest)(nil),          // 12: coppice.api.v1.BackupRequest
+	(*BackupResponse)(nil),         // 13: coppice.api.v1.BackupResponse
+	(*BackupBegin)(nil),            // 14: coppice.api.v1.BackupBegin
+	(*BackupFile)(nil),             // 15: coppice.api.v1.BackupFile
+	(*BackupRecords)(nil),          // 16: coppice.api.v1.BackupRecords
+	(*BackupRecord)(nil),           // 17: coppice.api.v1.BackupRecord
+	(*BackupEnd)(nil),              // 18: coppice.api.v1.BackupEnd
+	(*timestamppb.Timestamp)(nil),  // 19: google.protobuf.Timestamp
 }
 var file_coppice_api_v1_snapshot_proto_depIdxs = []int32{
-	17, // 0: coppice.api.v1.Snapshot.created:type_name -> google.protobuf.Timestamp
+	19, // 0: coppice.api.v1.Snapshot.created:type_name -> google.protobuf.Timestamp
 	0,  // 1: coppice.api.v1.CreateSnapshotResponse.snapshot:type_name -> coppice.api.v1.Snapshot
 	0,  // 2: coppice.api.v1.ListSnapshotsResponse.snapshots:type_name -> coppice.api.v1.Snapshot
-	9,  // 3: coppice.api.v1.RetentionResponse.retainers:type_name -> coppice.api.v1.Retainer
-	12, // 4: coppice.api.v1.BackupResponse.begin:type_name -> coppice.api.v1.BackupBegin
-	13, // 5: coppice.api.v1.BackupResponse.file:type_name -> coppice.api.v1.BackupFile
-	14, // 6: coppice.api.v1.BackupResponse.records:type_name -> coppice.api.v1.BackupRecords
-	16, // 7: coppice.api.v1.BackupResponse.end:type_name -> coppice.api.v1.BackupEnd
-	15, // 8: coppice.api.v1.BackupRecords.records:type_name -> coppice.api.v1.BackupRecord
+	11, // 3: coppice.api.v1.RetentionResponse.retainers:type_name -> coppice.api.v1.Retainer
+	14, // 4: coppice.api.v1.BackupResponse.begin:type_name -> coppice.api.v1.BackupBegin
+	15, // 5: coppice.api.v1.BackupResponse.file:type_name -> coppice.api.v1.BackupFile
+	16, // 6: coppice.api.v1.BackupResponse.records:type_name -> coppice.api.v1.BackupRecords
+	18, // 7: coppice.api.v1.BackupResponse.end:type_name -> coppice.api.v1.BackupEnd
+	17, // 8: coppice.api.v1.BackupRecords.records:type_name -> coppice.api.v1.BackupRecord
 	1,  // 9: coppice.api.v1.SnapshotService.CreateSnapshot:input_type -> coppice.api.v1.CreateSnapshotRequest
-	5,  // 10: coppice.api.v1.SnapshotService.ListSnapshots:input_type -> coppice.api.v1.ListSnapshotsRequest
-	7,  // 11: coppice.api.v1.SnapshotService.Retention:input_type -> coppice.api.v1.RetentionRequest
+	7,  // 10: coppice.api.v1.SnapshotService.ListSnapshots:input_type -> coppice.api.v1.ListSnapshotsRequest
+	9,  // 11: coppice.api.v1.SnapshotService.Retention:input_type -> coppice.api.v1.RetentionRequest
 	3,  // 12: coppice.api.v1.SnapshotService.OfferSnapshot:input_type -> coppice.api.v1.OfferSnapshotRequest
-	10, // 13: coppice.api.v1.SnapshotService.Backup:input_type -> coppice.api.v1.BackupRequest
-	2,  // 14: coppice.api.v1.SnapshotService.CreateSnapshot:output_type -> coppice.api.v1.CreateSnapshotResponse
-	6,  // 15: coppice.api.v1.SnapshotService.ListSnapshots:output_type -> coppice.api.v1.ListSnapshotsResponse
-	8,  // 16: coppice.api.v1.SnapshotService.Retention:output_type -> coppice.api.v1.RetentionResponse
-	4,  // 17: coppice.api.v1.SnapshotService.OfferSnapshot:output_type -> coppice.api.v1.OfferSnapshotResponse
-	11, // 18: coppice.api.v1.SnapshotService.Backup:output_type -> coppice.api.v1.BackupResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
+	5,  // 13: coppice.api.v1.SnapshotService.AdoptSnapshot:input_type -> coppice.api.v1.AdoptSnapshotRequest
+	12, // 14: coppice.api.v1.SnapshotService.Backup:input_type -> coppice.api.v1.BackupRequest
+	2,  // 15: coppice.api.v1.SnapshotService.CreateSnapshot:output_type -> coppice.api.v1.CreateSnapshotResponse
+	8,  // 16: coppice.api.v1.SnapshotService.ListSnapshots:output_type -> coppice.api.v1.ListSnapshotsResponse
+	10, // 17: coppice.api.v1.SnapshotService.Retention:output_type -> coppice.api.v1.RetentionResponse
+	4,  // 18: coppice.api.v1.SnapshotService.OfferSnapshot:output_type -> coppice.api.v1.OfferSnapshotResponse
+	6,  // 19: coppice.api.v1.SnapshotService.AdoptSnapshot:output_type -> coppice.api.v1.AdoptSnapshotResponse
+	13, // 20: coppice.api.v1.SnapshotService.Backup:output_type -> coppice.api.v1.BackupResponse
+	15, // [15:21] is the sub-list for method output_type
+	9,  // [9:15] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1231,7 +1355,7 @@ func file_coppice_api_v1_snapshot_proto_init() {
 	if File_coppice_api_v1_snapshot_proto != nil {
 		return
 	}
-	file_coppice_api_v1_snapshot_proto_msgTypes[11].OneofWrappers = []any{
+	file_coppice_api_v1_snapshot_proto_msgTypes[13].OneofWrappers = []any{
 		(*BackupResponse_Begin)(nil),
 		(*BackupResponse_File)(nil),
 		(*BackupResponse_Records)(nil),
@@ -1243,7 +1367,7 @@ func file_coppice_api_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_snapshot_proto_rawDesc), len(file_coppice_api_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

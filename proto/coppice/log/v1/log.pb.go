@@ -982,11 +982,11 @@ func (x *BlockCommitted) GetHookFailures() []*HookFailure {
 	return nil
 }
 
-// HookFailure says that the hook of a backend failed at the end of a block: its writes were dropped.
+// HookFailure says that the hook of a backend failed at the end of a block.
 type HookFailure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Backend       string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
-	Code          Code                   `protobuf:"varint,2,opt,name=code,proto3,enum=coppice.log.v1.Code" json:"code,omitempty"` // FAILED, PANICKED or LIMIT
+	Code          Code                   `protobuf:"varint,2,opt,name=code,proto3,enum=coppice.log.v1.Code" json:"code,omitempty"` // FAILED, PANICKED or LIMIT: its writes were dropped; OK: it has dealt with the failure
 	Log           string                 `protobuf:"bytes,3,opt,name=log,proto3" json:"log,omitempty"`                             // for people
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

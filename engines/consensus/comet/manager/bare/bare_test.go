@@ -137,7 +137,7 @@ func TestAGenesisThatWasReplacedSwitchesTheSigningState(t *testing.T) {
 		chain string
 		want  Signing
 	}{{"other", Signing{Zeroed: true}}, {first, Signing{Returned: true, Height: 9, Waits: true}},
-		{first, Signing{Height: 9, Waits: true}}} {
+		{first, Signing{Height: 9}}} {
 		g.ChainID = c.chain
 		require.NoError(t, comethome.WriteGenesis(h.dir, g))
 		s, err := h.ForStart()
@@ -230,7 +230,7 @@ func TestAResetThatWasKilledIsFinished(t *testing.T) {
 			require.NoError(t, h.Reset(p, silent{}))
 			s, err = h.ForStart()
 			require.NoError(t, err)
-			require.Equal(t, Signing{Height: 9, Waits: true}, s)
+			require.Equal(t, Signing{Height: 9}, s)
 		}
 	}
 }

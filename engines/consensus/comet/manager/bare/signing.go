@@ -33,8 +33,8 @@ type Signing struct {
 	// Height is the height up to which the validator signs nothing more.
 	Height int64
 
-	// Waits reports whether Height is not below the initial height of the chain. If all validators
-	// of the chain are so, the chain cannot move.
+	// Waits reports whether the chain begins, or was changed, and Height is not below its initial
+	// height. If all validators of the chain are so, the chain cannot move.
 	Waits bool
 }
 
@@ -119,7 +119,8 @@ func (h *Home) adopt(doc *types.GenesisDoc, fresh bool) (Signing, error) {
 		next, s = zero(), Signing{Zeroed: true, Alone: true}
 	}
 
-	s.Waits = s.Height >= doc.InitialHeight
+	// A start that goes on with its chain waits for nothing: its blocks are as far as the state.
+	s.Waits = (fresh || was != doc.ChainID) && s.Height >= doc.InitialHeight
 	if string(next) != string(held) {
 		if err := replace(k.file, next); err != nil {
 			return Signing{}, err

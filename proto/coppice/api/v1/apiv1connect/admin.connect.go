@@ -48,6 +48,8 @@ const (
 	AdminServiceHealthProcedure = "/coppice.api.v1.AdminService/Health"
 	// AdminServiceHostStatusProcedure is the fully-qualified name of the AdminService's HostStatus RPC.
 	AdminServiceHostStatusProcedure = "/coppice.api.v1.AdminService/HostStatus"
+	// AdminServiceInspectProcedure is the fully-qualified name of the AdminService's Inspect RPC.
+	AdminServiceInspectProcedure = "/coppice.api.v1.AdminService/Inspect"
 	// AdminServiceEventsProcedure is the fully-qualified name of the AdminService's Events RPC.
 	AdminServiceEventsProcedure = "/coppice.api.v1.AdminService/Events"
 )
@@ -69,6 +71,11 @@ type AdminServiceClient interface {
 	Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error)
 	// HostStatus describes the process and, if the node is down, gives the reason.
 	HostStatus(context.Context, *connect.Request[v1.HostStatusRequest]) (*connect.Response[v1.HostStatusResponse], error)
+	// Inspect returns one part of a report about the process, such as a profile of its memory. It
+	// makes one part at a time, within a bound on its bytes and its time, and refuses a request that
+	// comes meanwhile with resource_exhausted. It requires the header "authorization: Bearer <admin
+	// token>".
+	Inspect(context.Context, *connect.Request[v1.InspectRequest]) (*connect.Response[v1.InspectResponse], error)
 	// Events streams the records of the event log, in order, as they become durable, and the events
 	// of the supervision tree, as they happen. The stream stays open while the node is down, and
 	// goes on with the log when the log is back. A client that is cut off asks again with the
@@ -128,6 +135,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		inspect: connect.NewClient[v1.InspectRequest, v1.InspectResponse](
+			httpClient,
+			baseURL+AdminServiceInspectProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Inspect")),
+			connect.WithClientOptions(opts...),
+		),
 		events: connect.NewClient[v1.EventsRequest, v1.EventsResponse](
 			httpClient,
 			baseURL+AdminServiceEventsProcedure,
@@ -146,6 +159,7 @@ type adminServiceClient struct {
 	stop       *connect.Client[v1.StopRequest, v1.StopResponse]
 	health     *connect.Client[v1.HealthRequest, v1.HealthResponse]
 	hostStatus *connect.Client[v1.HostStatusRequest, v1.HostStatusResponse]
+	inspect    *connect.Client[v1.InspectRequest, v1.InspectResponse]
 	events     *connect.Client[v1.EventsRequest, v1.EventsResponse]
 }
 
@@ -179,6 +193,11 @@ func (c *adminServiceClient) HostStatus(ctx context.Context, req *connect.Reques
 	return c.hostStatus.CallUnary(ctx, req)
 }
 
+// Inspect calls coppice.api.v1.AdminService.Inspect.
+func (c *adminServiceClient) Inspect(ctx context.Context, req *connect.Request[v1.InspectRequest]) (*connect.Response[v1.InspectResponse], error) {
+	return c.inspect.CallUnary(ctx, req)
+}
+
 // Events calls coppice.api.v1.AdminService.Events.
 func (c *adminServiceClient) Events(ctx context.Context, req *connect.Request[v1.EventsRequest]) (*connect.ServerStreamForClient[v1.EventsResponse], error) {
 	return c.events.CallServerStream(ctx, req)
@@ -201,6 +220,11 @@ type AdminServiceHandler interface {
 	Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error)
 	// HostStatus describes the process and, if the node is down, gives the reason.
 	HostStatus(context.Context, *connect.Request[v1.HostStatusRequest]) (*connect.Response[v1.HostStatusResponse], error)
+	// Inspect returns one part of a report about the process, such as a profile of its memory. It
+	// makes one part at a time, within a bound on its bytes and its time, and refuses a request that
+	// comes meanwhile with resource_exhausted. It requires the header "authorization: Bearer <admin
+	// token>".
+	Inspect(context.Context, *connect.Request[v1.InspectRequest]) (*connect.Response[v1.InspectResponse], error)
 	// Events streams the records of the event log, in order, as they become durable, and the events
 	// of the supervision tree, as they happen. The stream stays open while the node is down, and
 	// goes on with the log when the log is back. A client that is cut off asks again with the
@@ -256,6 +280,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceInspectHandler := connect.NewUnaryHandler(
+		AdminServiceInspectProcedure,
+		svc.Inspect,
+		connect.WithSchema(adminServiceMethods.ByName("Inspect")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceEventsHandler := connect.NewServerStreamHandler(
 		AdminServiceEventsProcedure,
 		svc.Events,
@@ -277,6 +307,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceHealthHandler.ServeHTTP(w, r)
 		case AdminServiceHostStatusProcedure:
 			adminServiceHostStatusHandler.ServeHTTP(w, r)
+		case AdminServiceInspectProcedure:
+			adminServiceInspectHandler.ServeHTTP(w, r)
 		case AdminServiceEventsProcedure:
 			adminServiceEventsHandler.ServeHTTP(w, r)
 		default:
@@ -310,6 +342,10 @@ func (UnimplementedAdminServiceHandler) Health(context.Context, *connect.Request
 
 func (UnimplementedAdminServiceHandler) HostStatus(context.Context, *connect.Request[v1.HostStatusRequest]) (*connect.Response[v1.HostStatusResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.HostStatus is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Inspect(context.Context, *connect.Request[v1.InspectRequest]) (*connect.Response[v1.InspectResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.Inspect is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) Events(context.Context, *connect.Request[v1.EventsRequest], *connect.ServerStream[v1.EventsResponse]) error {

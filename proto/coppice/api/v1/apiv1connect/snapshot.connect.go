@@ -47,6 +47,9 @@ const (
 	// SnapshotServiceOfferSnapshotProcedure is the fully-qualified name of the SnapshotService's
 	// OfferSnapshot RPC.
 	SnapshotServiceOfferSnapshotProcedure = "/coppice.api.v1.SnapshotService/OfferSnapshot"
+	// SnapshotServiceAdoptSnapshotProcedure is the fully-qualified name of the SnapshotService's
+	// AdoptSnapshot RPC.
+	SnapshotServiceAdoptSnapshotProcedure = "/coppice.api.v1.SnapshotService/AdoptSnapshot"
 	// SnapshotServiceBackupProcedure is the fully-qualified name of the SnapshotService's Backup RPC.
 	SnapshotServiceBackupProcedure = "/coppice.api.v1.SnapshotService/Backup"
 )
@@ -63,6 +66,10 @@ type SnapshotServiceClient interface {
 	// OfferSnapshot makes a snapshot of the present state for nodes that join by state sync, and
 	// returns it when peers are offered it.
 	OfferSnapshot(context.Context, *connect.Request[v1.OfferSnapshotRequest]) (*connect.Response[v1.OfferSnapshotResponse], error)
+	// AdoptSnapshot offers a snapshot to nodes that join that another process of this machine has put
+	// into the home, in a directory that begins with "data/statesync/tmp-import-". The node checks it,
+	// and takes the directory away. It returns when peers are offered the snapshot.
+	AdoptSnapshot(context.Context, *connect.Request[v1.AdoptSnapshotRequest]) (*connect.Response[v1.AdoptSnapshotResponse], error)
 	// Backup sends everything that a new home needs: a snapshot, and every record of the log that
 	// is durable at the call and needed after the snapshot. It ends with a BackupEnd. A backup
 	// without one was cut short and is invalid.
@@ -106,6 +113,12 @@ func NewSnapshotServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(snapshotServiceMethods.ByName("OfferSnapshot")),
 			connect.WithClientOptions(opts...),
 		),
+		adoptSnapshot: connect.NewClient[v1.AdoptSnapshotRequest, v1.AdoptSnapshotResponse](
+			httpClient,
+			baseURL+SnapshotServiceAdoptSnapshotProcedure,
+			connect.WithSchema(snapshotServiceMethods.ByName("AdoptSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
 		backup: connect.NewClient[v1.BackupRequest, v1.BackupResponse](
 			httpClient,
 			baseURL+SnapshotServiceBackupProcedure,
@@ -121,6 +134,7 @@ type snapshotServiceClient struct {
 	listSnapshots  *connect.Client[v1.ListSnapshotsRequest, v1.ListSnapshotsResponse]
 	retention      *connect.Client[v1.RetentionRequest, v1.RetentionResponse]
 	offerSnapshot  *connect.Client[v1.OfferSnapshotRequest, v1.OfferSnapshotResponse]
+	adoptSnapshot  *connect.Client[v1.AdoptSnapshotRequest, v1.AdoptSnapshotResponse]
 	backup         *connect.Client[v1.BackupRequest, v1.BackupResponse]
 }
 
@@ -144,6 +158,11 @@ func (c *snapshotServiceClient) OfferSnapshot(ctx context.Context, req *connect.
 	return c.offerSnapshot.CallUnary(ctx, req)
 }
 
+// AdoptSnapshot calls coppice.api.v1.SnapshotService.AdoptSnapshot.
+func (c *snapshotServiceClient) AdoptSnapshot(ctx context.Context, req *connect.Request[v1.AdoptSnapshotRequest]) (*connect.Response[v1.AdoptSnapshotResponse], error) {
+	return c.adoptSnapshot.CallUnary(ctx, req)
+}
+
 // Backup calls coppice.api.v1.SnapshotService.Backup.
 func (c *snapshotServiceClient) Backup(ctx context.Context, req *connect.Request[v1.BackupRequest]) (*connect.ServerStreamForClient[v1.BackupResponse], error) {
 	return c.backup.CallServerStream(ctx, req)
@@ -161,6 +180,10 @@ type SnapshotServiceHandler interface {
 	// OfferSnapshot makes a snapshot of the present state for nodes that join by state sync, and
 	// returns it when peers are offered it.
 	OfferSnapshot(context.Context, *connect.Request[v1.OfferSnapshotRequest]) (*connect.Response[v1.OfferSnapshotResponse], error)
+	// AdoptSnapshot offers a snapshot to nodes that join that another process of this machine has put
+	// into the home, in a directory that begins with "data/statesync/tmp-import-". The node checks it,
+	// and takes the directory away. It returns when peers are offered the snapshot.
+	AdoptSnapshot(context.Context, *connect.Request[v1.AdoptSnapshotRequest]) (*connect.Response[v1.AdoptSnapshotResponse], error)
 	// Backup sends everything that a new home needs: a snapshot, and every record of the log that
 	// is durable at the call and needed after the snapshot. It ends with a BackupEnd. A backup
 	// without one was cut short and is invalid.
@@ -200,6 +223,12 @@ func NewSnapshotServiceHandler(svc SnapshotServiceHandler, opts ...connect.Handl
 		connect.WithSchema(snapshotServiceMethods.ByName("OfferSnapshot")),
 		connect.WithHandlerOptions(opts...),
 	)
+	snapshotServiceAdoptSnapshotHandler := connect.NewUnaryHandler(
+		SnapshotServiceAdoptSnapshotProcedure,
+		svc.AdoptSnapshot,
+		connect.WithSchema(snapshotServiceMethods.ByName("AdoptSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
 	snapshotServiceBackupHandler := connect.NewServerStreamHandler(
 		SnapshotServiceBackupProcedure,
 		svc.Backup,
@@ -216,6 +245,8 @@ func NewSnapshotServiceHandler(svc SnapshotServiceHandler, opts ...connect.Handl
 			snapshotServiceRetentionHandler.ServeHTTP(w, r)
 		case SnapshotServiceOfferSnapshotProcedure:
 			snapshotServiceOfferSnapshotHandler.ServeHTTP(w, r)
+		case SnapshotServiceAdoptSnapshotProcedure:
+			snapshotServiceAdoptSnapshotHandler.ServeHTTP(w, r)
 		case SnapshotServiceBackupProcedure:
 			snapshotServiceBackupHandler.ServeHTTP(w, r)
 		default:
@@ -241,6 +272,10 @@ func (UnimplementedSnapshotServiceHandler) Retention(context.Context, *connect.R
 
 func (UnimplementedSnapshotServiceHandler) OfferSnapshot(context.Context, *connect.Request[v1.OfferSnapshotRequest]) (*connect.Response[v1.OfferSnapshotResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.SnapshotService.OfferSnapshot is not implemented"))
+}
+
+func (UnimplementedSnapshotServiceHandler) AdoptSnapshot(context.Context, *connect.Request[v1.AdoptSnapshotRequest]) (*connect.Response[v1.AdoptSnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.SnapshotService.AdoptSnapshot is not implemented"))
 }
 
 func (UnimplementedSnapshotServiceHandler) Backup(context.Context, *connect.Request[v1.BackupRequest], *connect.ServerStream[v1.BackupResponse]) error {
