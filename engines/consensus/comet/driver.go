@@ -291,7 +291,10 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 
 	t.starts.begin()
 	t.resets.machine.Note(manager.Starting, "CometBFT is started", func(now *manager.Status) {
-		now.ChainID, now.Height = t.core.Genesis.GetChainId(), int64(s.Height)
+		now.Height = int64(s.Height)
+		if g, err := comethome.ReadGenesis(t.Home); err == nil {
+			now.ChainID = g.ChainID
+		}
 	})
 	t.health.began()
 	p, err := process.Start(process.Spec{
