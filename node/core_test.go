@@ -446,9 +446,9 @@ func TestAReplacedEngineIsFenced(t *testing.T) {
 
 	_, err = h.ordering.Order(old, h.next())
 	require.ErrorIs(t, err, supervisor.ErrFenced)
-	_, err = h.log.Append(young, eventlog.Record{Kind: chain.KindChainReset})
+	_, err = h.log.Append(young, eventlog.Record{Kind: chain.KindBase})
 	require.NoError(t, err)
-	_, err = h.log.Append(old, eventlog.Record{Kind: chain.KindChainReset})
+	_, err = h.log.Append(old, eventlog.Record{Kind: chain.KindBase})
 	require.ErrorIs(t, err, supervisor.ErrFenced)
 
 	// Storage and the pool were replaced by younger ones, which the caller's group never knew.

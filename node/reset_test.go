@@ -87,7 +87,7 @@ func countKind(recs []eventlog.Record, kind eventlog.Kind) (n int) {
 // A chain goes through many epochs with one state: reads, writes and results go on, heights rise,
 // and the whole log is executed again by a verification.
 func TestAChainGoesOnOverItsResets(t *testing.T) {
-	const resets = 5
+	const resets = 50
 	n := nodetest.Start(t, nodetest.OnDisk(), nodetest.Genesis(resettable))
 	c := n.Client()
 

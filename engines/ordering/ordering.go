@@ -430,7 +430,7 @@ func (o *ordering) redoMessage(ctx context.Context, index uint64, m proto.Messag
 	case *logv1.ChainStarted:
 		if o.reset != nil {
 			if err := chain.Succeeds(o.reset, m); err != nil {
-				return fmt.Errorf("record %d: %w", index, err)
+				return brokenAt(index, err)
 			}
 		}
 		o.reset = nil
@@ -440,7 +440,7 @@ func (o *ordering) redoMessage(ctx context.Context, index uint64, m proto.Messag
 	case *logv1.OrderDecided:
 		b := chain.BlockFromRecord(m)
 		if err := o.ended(b); err != nil {
-			return fmt.Errorf("record %d: %w", index, err)
+			return brokenAt(index, err)
 		}
 		o.decided, o.decidedIndex = &b, index
 	case *logv1.BlockCommitted:

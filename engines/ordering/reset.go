@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/thejerf/suture/v4"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coppice-go/coppice/engines/chain"
@@ -64,9 +65,15 @@ func (o *ordering) redoReset(ctx context.Context, index uint64, rec *logv1.Chain
 		return err
 	}
 	if err := s.CheckChainReset(root, rec); err != nil {
-		return fmt.Errorf("record %d: %w", index, err)
+		return brokenAt(index, err)
 	}
 
 	o.reset = proto.CloneOf(rec)
 	return nil
+}
+
+// brokenAt returns the error for a record of the log that does not fit the reset before it, or the
+// state. No restart mends that.
+func brokenAt(index uint64, err error) error {
+	return fmt.Errorf("record %d: %w: %w: %w", index, chain.ErrReset, err, suture.ErrTerminateSupervisorTree)
 }

@@ -152,3 +152,15 @@ func TestNoHookRunsInTheHold(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []uint64{1}, ran)
 }
+
+// A log with an end of the chain that its state does not lead to is damaged: no restart mends it.
+func TestAResetThatNobodyDecidedEndsTheProcess(t *testing.T) {
+	r := start(t)
+	rec, err := chain.NewRecord(&logv1.ChainReset{OldChainId: "test", NewChainId: "test-1", NewPeriod: 1})
+	require.NoError(t, err)
+	_, err = r.log.AppendWait(t.Context(), rec)
+	require.NoError(t, err)
+	require.NoError(t, r.run.Kill("ordering", nil))
+	err = r.run.Wait()
+	require.ErrorIs(t, err, chain.ErrReset)
+}

@@ -50,6 +50,7 @@ type health struct {
 	evidence  map[string]uint64 // by address
 	held      time.Time         // when the chain entered the hold that it is in; zero: it is in none
 	epoch     uint64            // of the chain
+	unmade    string            // why the reset that is due cannot be made yet; empty if nothing hinders it
 
 	// of the polls
 	seen    *observed // nil: none since the process began
@@ -162,6 +163,15 @@ func (h *health) enters(epoch uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.epoch = epoch
+}
+
+// renews notes that the home is made that of the next epoch, or why it cannot be yet.
+func (h *health) renews(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.unmade = ""; err != nil {
+		h.unmade = err.Error()
+	}
 }
 
 // inEpoch returns the epoch that the chain is in.

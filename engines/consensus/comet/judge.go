@@ -121,6 +121,8 @@ const patiencePeer = 70 * time.Second
 // judgeDown says why CometBFT is not up.
 func (h *health) judgeDown(c *consensus.Condition) {
 	switch {
+	case h.unmade != "":
+		c.Is(consensus.ConsensusDown, "the chain has ended, and its next epoch cannot begin yet: %s", h.unmade)
 	case h.height == 0 && h.genesis.After(h.now()):
 		c.Is(consensus.WaitingForGenesis, "the chain begins at its genesis time, %s: CometBFT waits for it; if "+
 			"that time should be past, this machine's clock is behind", h.genesis.UTC().Format(time.RFC3339))

@@ -156,11 +156,13 @@ func (t *tree) renew(ctx context.Context, s chain.State) (renewed bool, err erro
 
 	// After the decision the reset happens: a node that cannot make it tries for ever.
 	for wait := renewRetry; ; wait = min(2*wait, renewMost) {
-		if err := comethome.Renew(t.Home, e); err == nil {
+		err := comethome.Renew(t.Home, e)
+		t.health.renews(err)
+		if err == nil {
 			break
-		} else {
-			t.Log.Warn("the reset cannot be made yet", zap.String("next", e.ChainID), zap.Error(err))
 		}
+
+		t.Log.Warn("the reset cannot be made yet", zap.String("next", e.ChainID), zap.Error(err))
 		if err := pause(ctx, wait); err != nil {
 			return false, err
 		}

@@ -3,6 +3,7 @@ package comet
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -209,6 +210,13 @@ func TestALongHoldIsToldOf(t *testing.T) {
 
 	h.holds(false)
 	require.Equal(t, consensus.Ready, h.Condition().State, h.Condition().Reason)
+
+	h.ended(0, "")
+	h.renews(errors.New("no space left on device"))
+	require.Equal(t, consensus.ConsensusDown, h.Condition().State)
+	require.Contains(t, h.Condition().Reason, "cannot begin yet: no space left on device")
+	h.renews(nil)
+	require.NotContains(t, h.Condition().Reason, "cannot begin yet")
 }
 
 // A chain with several validators is not begun with resets that could not be made.

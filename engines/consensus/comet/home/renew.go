@@ -11,9 +11,9 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/crypto/ed25519"
 	"github.com/cometbft/cometbft/types"
-	"golang.org/x/sys/unix"
 
 	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/internal/flock"
 )
 
 // Epoch is what the genesis of an epoch after a reset says. The rest of it is as in the genesis of
@@ -140,18 +140,18 @@ func noneRuns(c *cfg.Config) error {
 	}
 
 	for _, dir := range dirs {
-		f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR, 0)
+		f, err := flock.TryLockExisting(filepath.Join(dir, "LOCK"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
+		}
+		if errors.Is(err, flock.ErrLocked) {
+			return fmt.Errorf("%w: the database %s: %w", ErrHome, dir, errRunning)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrHome, err)
 		}
-
-		err = unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("%w: the database %s: %w: %w", ErrHome, dir, errRunning, err)
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/internal/flock"
 )
 
 // renewable makes the home of a chain that has made blocks and signed votes.
@@ -100,4 +102,20 @@ func TestACertificateIsKept(t *testing.T) {
 	b, err = ReadCertificate(home, 3)
 	require.NoError(t, err)
 	require.Equal(t, "proof", string(b))
+}
+
+// Nothing is removed under a CometBFT that still runs, for example one whose node was killed just
+// now.
+func TestAHomeInUseIsNotRenewed(t *testing.T) {
+	home, own := renewable(t)
+	f, err := flock.TryLock(filepath.Join(home, "data", "state.db", "LOCK")) // as goleveldb does
+	require.NoError(t, err)
+	require.ErrorIs(t, Renew(home, epoch(own, 30)), errRunning)
+	require.DirExists(t, filepath.Join(home, "data", "blockstore.db"))
+	g, err := ReadGenesis(home)
+	require.NoError(t, err)
+	require.Equal(t, "orchard", g.ChainID)
+
+	require.NoError(t, f.Close())
+	require.NoError(t, Renew(home, epoch(own, 30)))
 }
