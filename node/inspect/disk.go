@@ -38,7 +38,7 @@ func Disk(home string) Part {
 		block := uint64(s.Bsize)
 		j := diskJSON{
 			Home: home, Size: s.Blocks * block,
-			FileSystem: int64(s.Type),                        //nolint:unconvert // its type differs from system to system
+			FileSystem: int64(s.Type),                        //nolint:unconvert // of another type elsewhere
 			Free:       uint64(s.Bavail) * block,             //nolint:unconvert // the same
 			Inodes:     s.Files, FreeInodes: uint64(s.Ffree), //nolint:unconvert // the same
 			Directories: map[string]usedJSON{},

@@ -60,5 +60,5 @@ func statfs(path string) (free, size uint64, err error) {
 		return 0, 0, err
 	}
 	block := uint64(s.Bsize)
-	return uint64(s.Bavail) * block, s.Blocks * block, nil //nolint:unconvert // its type differs from system to system
+	return uint64(s.Bavail) * block, s.Blocks * block, nil //nolint:unconvert // of another type elsewhere
 }
