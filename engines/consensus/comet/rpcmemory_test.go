@@ -149,7 +149,8 @@ func TestTheMemoryOfTheRPCIsBounded(t *testing.T) {
 	// A single block, a small batch and the rest of the RPC are as before.
 	var resp *http.Response
 	require.Eventually(t, func() bool { // what the sockets asked for may still be made
-		resp, err = http.Get(address + "/block?height=" + strconv.FormatInt(height, 10)) //nolint:noctx,bodyclose // a test; below
+		//nolint:noctx,bodyclose // a test; it is closed below
+		resp, err = http.Get(address + "/block?height=" + strconv.FormatInt(height, 10))
 		require.NoError(t, err)
 		if resp.StatusCode != http.StatusOK {
 			require.NoError(t, resp.Body.Close())

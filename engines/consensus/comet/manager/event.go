@@ -73,7 +73,8 @@ type record struct {
 }
 
 func newRecord(now func() time.Time, observe func(Event)) *record {
-	return &record{now: now, changed: make(chan struct{}), observe: observe, status: Status{State: Starting, Since: now()}}
+	return &record{now: now, changed: make(chan struct{}), observe: observe,
+		status: Status{State: Starting, Since: now()}}
 }
 
 // tell notes an event. An empty state leaves the state unchanged.
