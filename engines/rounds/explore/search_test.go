@@ -145,6 +145,21 @@ func TestSeededMistakesAreFound(t *testing.T) {
 	}
 }
 
+// That a service can be terminated is no way out of a round.
+func TestATerminationIsNoWayOut(t *testing.T) {
+	on := rounds.On{rounds.Done: "over", rounds.Fail: "over"}
+	s := table(keepNumber, keeper(1, on)).Beside(rounds.Termination(
+		func(context.Context, app) (string, error) { return "over", nil }, func(s app, _ string) app { return s }))
+
+	r, err := explore.Run(t.Context(), s, explore.Options{Agents: 2})
+	require.NoError(t, err)
+	require.True(t, r.Complete)
+	require.Len(t, r.Findings, 1)
+	require.Equal(t, explore.DeadEnd, r.Findings[0].Kind)
+	require.Equal(t, []string{"block 1: agent1 says 1; agent2 says 1; agree ends with DONE, and next begins"},
+		r.Findings[0].History)
+}
+
 // A mistake that one order of three payloads shows, in one block, is found, and so is one that
 // needs an agent to be silent until a timeout.
 func TestAllOrdersAreTried(t *testing.T) {
