@@ -146,6 +146,22 @@ func Read[S any](get func(key []byte) (value []byte, found bool, err error)) (st
 	return st, was, nil
 }
 
+// Written returns everything that a service has written, by key, whatever the type of its state.
+// get reads a key of the replicated state.
+func Written(get func(key []byte) (value []byte, found bool, err error)) (map[string][]byte, error) {
+	_, was, err := Read[json.RawMessage](get)
+	if err != nil {
+		return nil, err
+	}
+
+	key := partKey(epochPart)
+	value, found, err := get([]byte(key))
+	if found {
+		was[key] = value
+	}
+	return was, err
+}
+
 // withFrame returns a state that has the frame f, and nothing else.
 func withFrame[S any](f frame) rounds.State[S] {
 	return rounds.State[S]{
