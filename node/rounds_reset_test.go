@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -58,6 +60,15 @@ func resetByRounds(t *testing.T, o home.InitOptions, kind Option) {
 	require.NoError(t, err)
 	require.EqualValues(t, 2, s.Period, "of 5 periods the 2nd and the 4th have reset the chain")
 	require.Equal(t, "test-2", s.ChainID)
+
+	res, err := http.Get("http://" + h.addr() + "/healthcheck")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	var health healthcheck
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&health))
+	require.GreaterOrEqual(t, health.Period, uint64(4), "the follower of the log may be a block behind")
+	require.Contains(t, health.Rounds, rounds.ResetAndPause)
+	require.NotNil(t, health.Seconds)
 	h.close()
 
 	v, err := offline.Verify(t.Context(), dir, offline.VerifyOptions{
