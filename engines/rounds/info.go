@@ -9,8 +9,8 @@ type Info struct {
 	Transitions map[Event]Name `json:"transitions"`
 }
 
-// Infos describes the rounds of the service and of its background apps. Final rounds that are linked
-// are left out, and transitions to them lead to where their links do.
+// Infos describes the rounds of the service and of its background apps. Final rounds that are
+// linked are left out, and transitions to them lead to where their links do.
 func (s *Service[S]) Infos() map[Name]Info {
 	out := map[Name]Info{}
 	for name, p := range s.places {
