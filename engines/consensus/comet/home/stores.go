@@ -91,9 +91,9 @@ func CheckChainData(c *cfg.Config, height uint64) error {
 	return nil
 }
 
-// syncMark returns what a batch has that CometBFT writes to a database with a sync: a value (1), the
-// length of its key, and the key. It is empty for a database whose last writes may be lost, because
-// CometBFT makes them again.
+// syncMark returns what a batch has that CometBFT writes to a database with a sync: a value (1),
+// the length of its key, and the key. It is empty for a database whose last writes may be lost,
+// because CometBFT makes them again.
 func syncMark(dir string) string {
 	switch strings.TrimSuffix(filepath.Base(dir), databaseSuffix) {
 	case blockDatabase:

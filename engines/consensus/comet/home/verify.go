@@ -212,8 +212,8 @@ func verifyBlocks(ctx context.Context, c *cfg.Config, blocks *store.BlockStore, 
 			what = "the commit of block"
 		}
 		if what != "" {
-			return damaged(databaseDir(c, blockDatabase), fmt.Errorf("%s %d is missing, of blocks %d to %d", what, h, base,
-				top))
+			return damaged(databaseDir(c, blockDatabase),
+				fmt.Errorf("%s %d is missing, of blocks %d to %d", what, h, base, top))
 		}
 	}
 
