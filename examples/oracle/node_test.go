@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/engines/rounds/replicated"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/home"
@@ -52,6 +54,10 @@ func TestANodePublishesThroughKills(t *testing.T) {
 		fmt.Fprintf(w, `{"cents": %d}`, 100*asked.Add(1))
 	}))
 	defer source.Close()
+
+	if _, ok := consensus.Lookup(solo.Name); !ok {
+		consensus.Register(solo.Kind{})
+	}
 
 	dir := filepath.Join(t.TempDir(), "home")
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))

@@ -20,7 +20,6 @@ import (
 	"github.com/coppice-go/coppice/engines/rounds"
 	"github.com/coppice-go/coppice/engines/rounds/replicated"
 	"github.com/coppice-go/coppice/node/api"
-	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -36,15 +35,15 @@ type runOptions struct {
 // whose reports it prints to out.
 func runUntilSignal(args []string, out io.Writer) error {
 	var o runOptions
-	f := flag.NewFlagSet("oracle run", flag.ContinueOnError)
+	f := flag.NewFlagSet("oracle run", flag.ExitOnError)
 	f.StringVar(&o.dir, "dir", "", "directory of the testnet (default: a temporary one)")
 	f.IntVar(&o.nodes, "nodes", 4, "how many nodes a new testnet gets")
 	f.Uint64Var(&o.reports, "reports", 0, "stop after this many reports (default: at Ctrl-C)")
-	switch err := f.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil
-	case err != nil || f.NArg() > 0:
-		return fmt.Errorf("%w: run takes only flags: see oracle run -help", exit.ErrConfig)
+	_ = f.Parse(args) // it exits if they are wrong
+	if f.NArg() > 0 {
+		fmt.Fprintf(f.Output(), "oracle run: unexpected argument %q\n", f.Arg(0))
+		f.Usage()
+		os.Exit(2)
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -67,12 +66,21 @@ const stopTime = 40 * time.Second
 
 // run runs a tree of two children, "oracle testnet start" as a process and the service that prints
 // the reports, until ctx ends, or one of them does: all reports were made, or the testnet was
-// stopped.
+// stopped. What the nodes log goes to nodes.log in the testnet's directory.
 func (o runOptions) run(ctx context.Context, out io.Writer) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(o.dir, "nodes.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
 
 	env := os.Environ()
 	if os.Getenv(sinkVar) == "" {
@@ -81,7 +89,7 @@ func (o runOptions) run(ctx context.Context, out io.Writer) error {
 	testnet := process.Child(process.Spec{
 		Name: "testnet", Path: self,
 		Args: []string{"testnet", "start", "--dir", o.dir, "--nodes", strconv.Itoa(o.nodes)},
-		Env:  env, Stdout: lines(out), Stderr: lines(os.Stderr), NullStdin: true,
+		Env:  env, Stdout: lines(out), Stderr: lines(log), NullStdin: true,
 		Grace: stopTime, Kill: process.KillMixed,
 	})
 	testnet.Restart, testnet.Significant = supervisor.Temporary, true
