@@ -87,7 +87,9 @@ func Service(c Config, pause time.Duration) *rounds.Service[Oracle] {
 		},
 		rounds.RegistrationApp[Oracle]("oracle, version 1"),
 		App(c),
-		rounds.ResetApp[Oracle](rounds.Every(0), rounds.Pause(pause)))
+		rounds.ResetApp[Oracle](
+			rounds.Every(0), // never resets the chain
+			rounds.Pause(pause)))
 }
 
 // ask is the behaviour of observe.
