@@ -96,7 +96,7 @@ func TestKillsAndLossesChangeNoReport(t *testing.T) {
 	require.Zero(t, calm.again)
 
 	again := 0
-	for seed := range uint64(40) {
+	for seed := range uint64(20) {
 		s := simulated(t, roundstest.Options{Seed: seed + 1, Blocks: blocks, Delay: 3, Loss: 0.1, Kills: 0.2, Down: 4})
 		require.Greater(t, len(s.reports), 5, "seed %d", seed+1)
 		for i, r := range s.reports {
