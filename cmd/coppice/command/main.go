@@ -33,6 +33,10 @@ type Program struct {
 
 	// Node are further options of the node that start runs, for instance node.WithEngine.
 	Node []node.Option
+
+	// Env names variables of the environment that the program reads. 'testnet start' passes them on
+	// to its nodes, which otherwise get only a few.
+	Env []string
 }
 
 // nodeOptions returns the options of a node that the program runs.

@@ -40,10 +40,11 @@ output of the nodes goes to standard error, each line after the node's name.`,
 				return err
 			}
 
-			return n.Run(cmd.Context(), testnet.RunOptions{Bin: bin, Out: cmd.ErrOrStderr(), Starting: func() {
-				fmt.Fprintf(cmd.OutOrStdout(), "running %d nodes%s of chain %s in %s\n", n.Nodes, added(n), n.ChainID,
-					n.Dir)
-			}})
+			return n.Run(cmd.Context(), testnet.RunOptions{Bin: bin, Out: cmd.ErrOrStderr(), Env: a.program.Env,
+				Starting: func() {
+					fmt.Fprintf(cmd.OutOrStdout(), "running %d nodes%s of chain %s in %s\n", n.Nodes, added(n),
+						n.ChainID, n.Dir)
+				}})
 		},
 	}
 	o.flags(cmd)

@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -32,6 +33,9 @@ func (l *link) serve(ctx context.Context) error {
 	if err := supervisor.Go(ctx, func(ctx context.Context) error {
 		for {
 			c, err := l.listener.Accept()
+			if ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
+				return nil // serve has closed it
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", l.id(), err)
 			}

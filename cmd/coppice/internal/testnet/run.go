@@ -22,6 +22,7 @@ import (
 type RunOptions struct {
 	Bin string    // the coppice binary
 	Out io.Writer // receives what the nodes print, line by line, each after its node's name
+	Env []string  // names further variables that the nodes inherit
 
 	Starting func() // called when this run has the testnet, before its nodes start; may be nil
 }
@@ -180,7 +181,7 @@ func (r *running) nodeChild(i int) supervisor.Child {
 	name := fmt.Sprintf("node%d", i)
 	c := process.Child(process.Spec{
 		Name: name, Path: r.Bin, Args: []string{"start", "--home", r.Home(i), "--log-level", "warn"},
-		Env:    process.Inherit("PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR"),
+		Env:    process.Inherit(append([]string{"PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR"}, r.Env...)...),
 		Stdout: r.printer(name), Stderr: r.printer(name),
 		Grace: nodeGrace, ExitZero: process.ExitZeroAbnormal, NullStdin: true,
 	})
