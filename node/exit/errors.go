@@ -98,6 +98,15 @@ func Classify(err error) error {
 	return err
 }
 
+// Damaged returns err as ErrDamage, unless it is an error of the operating system, which says
+// nothing about what the files hold.
+func Damaged(err error) error {
+	if storage.OfSystem(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamage, err)
+}
+
 // NoHome returns the error for a directory that is not a home. missing is the name of the file that
 // it lacks.
 func NoHome(home, missing string) error {
