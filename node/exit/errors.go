@@ -20,7 +20,7 @@ var (
 	// ErrConfig: a configuration, a genesis or a home cannot be used as it is.
 	ErrConfig = errors.New("configuration")
 
-	// ErrHomeInUse: another process uses the home.
+	// ErrHomeInUse: another process uses the home, or makes what this one would make.
 	ErrHomeInUse = errors.New("home is in use")
 
 	// ErrDamage: the log or the state differs from what was written, or the two do not belong
@@ -106,6 +106,17 @@ func Damaged(err error) error {
 	}
 	return fmt.Errorf("%w: %w", ErrDamage, err)
 }
+
+// InUse returns an error of class ErrHomeInUse for a place that is not a home.
+func InUse(format string, args ...any) error { return inUse(fmt.Sprintf(format, args...)) }
+
+type inUse string
+
+// Error implements error.
+func (u inUse) Error() string { return string(u) }
+
+// Is reports whether target is the class of u.
+func (inUse) Is(target error) bool { return target == ErrHomeInUse }
 
 // NoHome returns the error for a directory that is not a home. missing is the name of the file that
 // it lacks.
