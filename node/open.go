@@ -54,6 +54,11 @@ func (n *Node) route() {
 	n.listener.Route(api.SnapshotRoutes(copies{n.snaps, n}, n.tokens.Current)...)
 	n.listener.Route(api.GRPCRoutes(n.view())...)
 	n.listener.Route(n.meter.Routes()...)
+	if n.service != nil {
+		healthy := func() bool { c := n.ready.Condition(); return c.Able() }
+		n.listener.Route(api.Route{Pattern: "/healthcheck", Class: api.Plain,
+			Handler: api.Unread(n.service.handler(n.now, healthy))})
+	}
 	n.listener.Route(api.Route{Pattern: "/", Handler: n.gate, Class: api.Work})
 }
 

@@ -34,6 +34,7 @@ type settings struct {
 	observers []supervisor.Observer
 	agent     rounds.Agent       // empty: the node has none
 	agentKey  ed25519.PrivateKey // of the agent
+	service   *roundsHealth      // nil: there is no service of rounds
 	kind      consensus.Kind
 	driver    consensus.Driver // that of kind, unless the program brings one
 

@@ -23,6 +23,7 @@ import (
 // offline.VerifyOptions, or to command.Program.
 func WithRounds[S any](service *rounds.Service[S]) Option {
 	return func(n *Node) {
+		n.service = newRoundsHealth(service)
 		WithBackend(replicated.New(service))(n)
 		WithEngine(Engine{ID: roundsEngine, Start: func(dir engines.Directory) supervisor.StartFunc {
 			return startRounds[S](n, dir)

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -51,23 +53,49 @@ func resetByRounds(t *testing.T, o home.InitOptions, kind Option) {
 
 	const periods = 5
 	done := make(chan struct{})
-	service := resetting(periods, done)
+	service := resetting(periods, 2, done)
 	h := driveHome(t, dir, WithRounds(service), kind)
 	<-done
 	s, err := h.store.State(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 2, s.Period, "of 5 periods the 2nd and the 4th have reset the chain")
 	require.Equal(t, "test-2", s.ChainID)
+
+	res, err := http.Get("http://" + h.addr() + "/healthcheck")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	var health healthcheck
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&health))
+	require.GreaterOrEqual(t, health.Period, uint64(4), "the follower of the log may be a block behind")
+	require.Contains(t, health.Rounds, rounds.ResetAndPause)
+	require.NotNil(t, health.Seconds)
 	h.close()
 
 	v, err := offline.Verify(t.Context(), dir, offline.VerifyOptions{
 		Backends: []chain.Backend{replicated.New(service)}})
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, v.Height, s.Height)
+
+	// The same table leads to the same outcomes through both resets. Without resets, that of the
+	// second period is missing first.
+	r, err := offline.ReplayRounds(t.Context(), dir, offline.VerifyOptions{
+		Backends: []chain.Backend{replicated.New(service)}})
+	require.NoError(t, err)
+	require.Nil(t, r.Difference)
+	require.Equal(t, []uint64{v.Blocks, s.Period, v.Height}, []uint64{r.Blocks, r.Epoch, r.Height})
+
+	r, err = offline.ReplayRounds(t.Context(), dir, offline.VerifyOptions{
+		Backends: []chain.Backend{replicated.New(resetting(periods, 0, done))}})
+	require.NoError(t, err)
+	require.NotNil(t, r.Difference)
+	require.Equal(t, []string{"reset"}, r.Difference.In)
+	require.Zero(t, r.Difference.Epoch)
+	require.EqualValues(t, 1, r.Difference.Was.Period)
 }
 
-// resetting returns a service that adds one in each period, and closes done after so many.
-func resetting(periods int, done chan struct{}) *rounds.Service[tallied] {
+// resetting returns a service that adds one in each period, and closes done after so many. Each
+// so many periods it resets the chain.
+func resetting(periods int, every uint64, done chan struct{}) *rounds.Service[tallied] {
 	reached := sync.OnceFunc(func() { close(done) })
 	add := func(ctx context.Context, s tallied) (int, error) {
 		if s.Sum == periods {
@@ -86,5 +114,5 @@ func resetting(periods int, done chan struct{}) *rounds.Service[tallied] {
 					On: rounds.On{rounds.Done: "added", rounds.None: "add", rounds.NoMajority: "add"}},
 				"added": {Round: rounds.Final[tallied]()},
 			}},
-		rounds.ResetApp[tallied](rounds.Every(2), rounds.Pause(10*time.Millisecond)))
+		rounds.ResetApp[tallied](rounds.Every(every), rounds.Pause(10*time.Millisecond)))
 }

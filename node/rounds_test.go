@@ -122,6 +122,68 @@ func TestANodeExecutesRounds(t *testing.T) {
 		Backends: []chain.Backend{replicated.New(service)}})
 	require.NoError(t, err)
 	require.EqualValues(t, 4, v.Blocks)
+	replayTables(t, dir)
+}
+
+// replayTables replays other tables over the log of TestANodeExecutesRounds: agreement at height 2,
+// and a timeout of 5 s at height 4, 6 s later. Checklist 81.
+func replayTables(t *testing.T, dir string) {
+	t.Helper()
+	add := func(s tallied, n int) tallied { return tallied{s.Sum + n} }
+	table := func(timeout time.Duration, done func(tallied, int) tallied) rounds.Table[tallied] {
+		on := rounds.On{rounds.Done: "add", rounds.None: "add", rounds.NoMajority: "add", rounds.Timeout: "add"}
+		return rounds.Table[tallied]{Label: "AddingAbciApp", Start: "add",
+			Timeouts: rounds.Timeouts{rounds.Timeout: timeout},
+			Rounds:   rounds.Rows[tallied]{"add": {Round: rounds.Same[tallied, int](nil, done), On: on}}}
+	}
+	moves := table(5*time.Second, add)
+	moves.Rounds["more"] = moves.Rounds["add"]
+	moves.Rounds["add"] = rounds.Row[tallied]{Round: moves.Rounds["add"].Round, On: rounds.On{rounds.Done: "more",
+		rounds.None: "add", rounds.NoMajority: "add", rounds.Timeout: "add"}}
+
+	for name, tc := range map[string]struct {
+		table  rounds.Table[tallied]
+		height uint64 // of the first difference; 0: none
+		in     []string
+		is     string
+	}{
+		"the same table":            {table(5*time.Second, add), 0, nil, ""},
+		"a timeout that fires, too": {table(5500*time.Millisecond, add), 0, nil, ""},
+		"a timeout that never fires": {table(time.Minute, add), 4, []string{"count"},
+			`{"round":"add","count":2,"period":0,"state":{"sum":2},"reset":false}`},
+		"a timeout that fires early": {table(500*time.Millisecond, add), 2, []string{"state"},
+			`{"round":"add","count":2,"period":0,"state":{"sum":0},"reset":false}`},
+		"another end": {table(5*time.Second, func(s tallied, n int) tallied { return tallied{s.Sum + 2*n} }), 2,
+			[]string{"state"}, `{"round":"add","count":2,"period":0,"state":{"sum":4},"reset":false}`},
+		"another transition": {moves, 2, []string{"round"},
+			`{"round":"more","count":2,"period":0,"state":{"sum":2},"reset":false}`},
+	} {
+		r, err := offline.ReplayRounds(t.Context(), dir, offline.VerifyOptions{
+			Backends: []chain.Backend{replicated.New(rounds.Compose("AddingService", nil, tc.table))}})
+		require.NoError(t, err, name)
+		require.Equal(t, "test", r.ChainID, name)
+		require.EqualValues(t, 1, r.From, name)
+
+		d := r.Difference
+		if tc.height == 0 {
+			require.Nil(t, d, name)
+			require.EqualValues(t, 4, r.Blocks, name)
+			require.EqualValues(t, 4, r.Payloads, name)
+			require.EqualValues(t, 4, r.Height, name)
+			continue
+		}
+		require.NotNil(t, d, name)
+		require.Equal(t, tc.height, d.Height, name)
+		require.Equal(t, tc.in, d.In, name)
+		require.NotEqual(t, d.Was, d.Is, name)
+		is, err := json.Marshal(d.Is)
+		require.NoError(t, err)
+		require.Equal(t, tc.is, string(is), name)
+	}
+
+	_, err := offline.ReplayRounds(t.Context(), dir, offline.VerifyOptions{})
+	require.ErrorIs(t, err, exit.ErrConfig)
+	require.ErrorContains(t, err, "no service of rounds among the backends")
 }
 
 // A program with a service and a chain without agents do not fit, nor the other way round.

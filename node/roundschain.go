@@ -13,6 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // roundsChain implements behaviours.Chain with the engines of one run of the node.
@@ -21,11 +22,12 @@ type roundsChain[S any] struct {
 	log     logger.Client
 	store   storage.Client
 	pool    mempool.Client
+	health  *roundsHealth
 }
 
 func newRoundsChain[S any](n *Node, b *replicated.Backend[S], dir engines.Directory) *roundsChain[S] {
 	return &roundsChain[S]{backend: b, log: logger.NewClient(dir), store: storage.NewClient(dir),
-		pool: mempool.NewClient(dir, n.backends)}
+		pool: mempool.NewClient(dir, n.backends), health: n.service}
 }
 
 // State implements behaviours.Chain. If the chain moves on while it reads, the keys are still those
@@ -53,9 +55,13 @@ func (c *roundsChain[S]) Follow(ctx context.Context, moved func()) error {
 		Kinds: []eventlog.Kind{chain.KindChainStarted, chain.KindBlockCommitted},
 	})
 	defer t.Close()
+	c.look(ctx)
 
 	for e, err := range t.Records(ctx) {
 		if err != nil {
+			return err
+		}
+		if err := c.note(e); err != nil {
 			return err
 		}
 		if err := c.applied(ctx, e.Index); err != nil {
@@ -64,6 +70,43 @@ func (c *roundsChain[S]) Follow(ctx context.Context, moved func()) error {
 		moved()
 	}
 	return context.Cause(ctx)
+}
+
+// look notes the round that the service is in. If the engines are down, the next block tells.
+func (c *roundsChain[S]) look(ctx context.Context) {
+	st, at, err := c.State(ctx)
+	if err != nil || at.Height == 0 {
+		return
+	}
+
+	entered, known := c.backend.Machine().Service.Entered(st)
+	if !known {
+		entered = at.Time
+	}
+	c.health.saw(st.Round, st.Count, st.Period, entered)
+}
+
+// note notes the round that a block has left the service in, if the block has changed it.
+func (c *roundsChain[S]) note(e eventlog.Entry) error {
+	m, err := chain.DecodeRecord(e)
+	if err != nil {
+		return err
+	}
+
+	b, ok := m.(*logv1.BlockCommitted)
+	if !ok {
+		return nil
+	}
+	for _, change := range b.Changes {
+		st, ok, err := replicated.ReadRound(change.Key, change.Value)
+		if err != nil {
+			return err
+		}
+		if ok {
+			c.health.saw(st.Round, st.Count, st.Period, time.Unix(0, b.TimeNs))
+		}
+	}
+	return nil
 }
 
 // applied waits until the state has applied a record.

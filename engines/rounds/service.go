@@ -119,6 +119,24 @@ func (s *Service[S]) Round(name Name) (Round[S], bool) {
 	return p.inner, ok
 }
 
+// Backgrounds returns the background rounds, by priority.
+func (s *Service[S]) Backgrounds() []Background[S] { return slices.Clone(s.backgrounds) }
+
+// IsFinal reports whether the round is a final one, which no event leaves.
+func (s *Service[S]) IsFinal(name Name) bool { return isFinal(s.places[name].inner) }
+
+// Exits reports whether the app of the round is over when the round ends with the event.
+func (s *Service[S]) Exits(name Name, e Event) bool {
+	next, ok := s.places[s.places[name].On[e]]
+	return ok && isFinal(next.inner)
+}
+
+// Endless reports whether the app of the round has no final round.
+func (s *Service[S]) Endless(name Name) bool {
+	p, ok := s.places[name]
+	return ok && len(p.app.finals()) == 0
+}
+
 // LabelOf returns the label that payloads of the round carry.
 func (s *Service[S]) LabelOf(name Name) string {
 	if p, ok := s.places[name]; ok {

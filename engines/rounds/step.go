@@ -135,6 +135,9 @@ func (m Machine[S]) Admit(st State[S], p Payload, r *Report) State[S] {
 	}
 
 	r.Refusals = append(r.Refusals, Refusal{Payload: p, Reason: reason})
+	if reason == Broken {
+		return next // the ballot says it from here on
+	}
 	if reason.proves() && m.Agents.Has(p.Agent) {
 		return st.offended(p.Agent, func(o *Offences) { o.Faults++ })
 	}

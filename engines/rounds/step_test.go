@@ -315,6 +315,30 @@ func TestAPanicBreaksTheRound(t *testing.T) {
 	require.False(t, p.st.Ballot.Broken)
 }
 
+// A function of the app that panics at a payload breaks the round from there on. It is not called
+// again for the next payload.
+func TestAPanicAtAPayloadBreaksTheRound(t *testing.T) {
+	app := oracleApp()
+	row := app.Rounds[estimate]
+	asked := 0
+	row.Round = rounds.Keeper(func(oracle) rounds.Agent { asked++; panic("planted") },
+		func(context.Context, oracle) (int, error) { return 1, nil }, func(o oracle, n int) oracle { return o })
+	row.On = rounds.On{rounds.Done: finished, rounds.Fail: observe, rounds.Timeout: estimate}
+	app.Rounds[estimate] = row
+
+	p := play(t, rounds.Compose("OracleService", nil, app))
+	p.block(nil, p.all("3")...)
+	p.block(nil)
+	require.Equal(t, estimate, p.st.Round)
+	asked = 0
+	p.block(nil, p.say("a", "4"), p.say("b", "4"), p.say("c", "4"))
+	require.Len(t, p.report.Failed, 1)
+	require.Equal(t, 1, asked)
+	require.Len(t, p.report.Refusals, 3)
+	require.True(t, p.st.Ballot.Broken)
+	require.Empty(t, p.st.Offences)
+}
+
 // beside is the oracle with the three kinds of background rounds.
 func beside() *rounds.Service[oracle] {
 	stop := rounds.Termination(func(context.Context, oracle) (string, error) { return "", nil },

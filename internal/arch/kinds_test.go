@@ -71,6 +71,7 @@ var folders = []struct {
 		"proto"},
 		"behaviours run in any tree: they are handed the node through one interface"},
 	{"engines/rounds/roundstest", library, []string{"engines/rounds"}, "tables are simulated without a node"},
+	{"engines/rounds/explore", library, []string{"engines/rounds"}, "tables are searched without a node"},
 
 	{"engines/router", engine, nil, ""},
 	{"engines/logger", engine, nil, ""},

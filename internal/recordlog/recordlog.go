@@ -10,6 +10,7 @@
 package recordlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -41,12 +42,46 @@ func Check(data []byte) error {
 				return nil
 
 			default:
-				return fmt.Errorf("the chunk at byte %d does not match its checksum", at+i)
+				return mismatch(at + i)
 			}
 		}
 	}
 
 	return nil
+}
+
+// CheckSynced is Check for a log whose writer does not sync each record. What a power failure may
+// have left of the records since the last sync is no damage, wherever it ends. A record that has
+// mark was synced, with all before it.
+func CheckSynced(data, mark []byte) error {
+	var damage error
+
+	for at := 0; at < len(data); at += journalBlock {
+		block := data[at:min(at+journalBlock, len(data))]
+
+		for i := 0; i+journalHeader <= len(block); {
+			n, ok := journalChunk(block[i:])
+			switch {
+			case ok && damage != nil && bytes.Contains(block[i:i+n], mark):
+				return damage
+			case ok:
+				i += n
+			case allZero(block[i:]):
+				i = len(block) // padding
+			default:
+				if damage == nil {
+					damage = mismatch(at + i)
+				}
+				i++ // the damage may be in the length, so the next chunk may begin anywhere
+			}
+		}
+	}
+
+	return nil
+}
+
+func mismatch(at int) error {
+	return fmt.Errorf("the chunk at byte %d does not match its checksum", at)
 }
 
 // journalChunk returns the size of the chunk at the beginning of b, by its header, and whether the

@@ -82,6 +82,11 @@ type Verified struct {
 // app hashes with those in the log and in the state. Errors are exit.ErrDamage (which names what is
 // damaged, and where), exit.ErrHomeInUse and exit.ErrConfig.
 func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) {
+	return verify(ctx, dir, o, nil)
+}
+
+// verify is Verify. beside, if set, executes the blocks, too, with a service of its own.
+func verify(ctx context.Context, dir string, o VerifyOptions, beside *besides) (Verified, error) {
 	var v Verified
 	if err := home.CheckFormat(dir); err != nil {
 		return v, err
@@ -103,7 +108,7 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 	}
 
 	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend),
-		traits: home.TraitsOf(dir), report: &v, pending: newPending()}
+		traits: home.TraitsOf(dir), report: &v, pending: newPending(), beside: beside}
 
 	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
@@ -114,6 +119,11 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 	}
 	if err := home.BindBackends(dir, r.backends); err != nil {
 		return v, err
+	}
+	if beside != nil {
+		if err := beside.bind(r.backends); err != nil {
+			return v, err
+		}
 	}
 
 	return v, exit.Classify(r.run(ctx))
@@ -126,6 +136,7 @@ type verification struct {
 	backends map[string]chain.Backend
 	traits   consensus.Traits // of the home's kind of consensus
 	report   *Verified
+	beside   *besides // nil: none
 
 	pending    pending
 	decided    *logv1.OrderDecided
@@ -409,7 +420,7 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 	r.report.Txs += uint64(len(b.Txs))
 	r.report.Height, r.report.AppHash = m.Height, m.AppHash
 	if r.SkipReplay {
-		return r.replayed.Redo(index, m)
+		return r.redo(index, b, m)
 	}
 	staged, err := r.execute(ctx, b)
 	if err != nil {
@@ -420,6 +431,21 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 	}
 
 	return r.replayed.Commit(index, m)
+}
+
+// redo applies the logged changes of a block.
+func (r *verification) redo(index uint64, b chain.Block, m *logv1.BlockCommitted) error {
+	if r.beside == nil {
+		return r.replayed.Redo(index, m)
+	}
+
+	if err := r.beside.execute(r.replayed, b, r.traits.Conduct); err != nil {
+		return err
+	}
+	if err := r.replayed.Redo(index, m); err != nil {
+		return err
+	}
+	return r.beside.compare(r.replayed, b)
 }
 
 // execute executes a block on the replayed state, one transaction after the other.

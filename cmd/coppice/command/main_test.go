@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 		"unlike":  programWith(unlike{}),
 		"faulty":  programWith(faulty{}),
 		"adder":   adder,
+		"stuck":   stuck,
 		"broken":  broken,
 	})
 }

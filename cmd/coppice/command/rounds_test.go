@@ -35,3 +35,17 @@ func broken() {
 	t.Timeouts[rounds.Timeout] = 0
 	os.Exit(Main(Program{Rounds: RoundsOf(rounds.Compose("BrokenService", nil, t))}))
 }
+
+// stuck is the main of a program whose service has a dead end that its tables do not show, and
+// another end than the adder's.
+func stuck() {
+	t := adding()
+	t.Timeouts = nil
+	t.Rounds["add"] = rounds.Row[addedUp]{Round: t.Rounds["add"].Round,
+		On: rounds.On{rounds.Done: "send", rounds.None: "add", rounds.NoMajority: "add"}}
+	t.Rounds["send"] = rounds.Row[addedUp]{On: rounds.On{rounds.Done: "sum", rounds.Fail: "sum"},
+		Round: rounds.Keeper(func(addedUp) rounds.Agent { return "nobody" },
+			func(_ context.Context, s addedUp) (int, error) { return s.Sum, nil },
+			func(s addedUp, _ int) addedUp { return s })}
+	os.Exit(Main(Program{Rounds: RoundsOf(rounds.Compose("StuckService", nil, t))}))
+}

@@ -1,10 +1,12 @@
 package command
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/rounds"
+	"github.com/coppice-go/coppice/engines/rounds/explore"
 	"github.com/coppice-go/coppice/engines/rounds/replicated"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/exit"
@@ -18,13 +20,17 @@ type Rounds struct {
 		YAML() string
 		Mermaid() string
 	}
+	explore func(context.Context, explore.Options) (explore.Result, error)
 	backend chain.Backend
 	option  node.Option
 }
 
 // RoundsOf returns a service for Program.Rounds.
 func RoundsOf[S any](service *rounds.Service[S]) *Rounds {
-	return &Rounds{service, replicated.New(service), node.WithRounds(service)}
+	search := func(ctx context.Context, o explore.Options) (explore.Result, error) {
+		return explore.Run(ctx, service, o)
+	}
+	return &Rounds{service, search, replicated.New(service), node.WithRounds(service)}
 }
 
 // backends returns the program's own backends, with that of its service.

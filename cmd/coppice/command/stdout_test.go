@@ -112,7 +112,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 		"genesis", "peers", "token", "reset", "rounds", "debug"} {
 		lost(strings.Fields(group)...)
 	}
-	for _, leaf := range []string{"spec", "check", "status"} { // testdata/rounds.txtar: they want a service
+	for _, leaf := range []string{"spec", "check", "status", "replay"} { // testdata/rounds.txtar: they want a service
 		tried["coppice rounds "+leaf] = true
 	}
 	lost("load", "--help")

@@ -146,6 +146,34 @@ func Read[S any](get func(key []byte) (value []byte, found bool, err error)) (st
 	return st, was, nil
 }
 
+// Written returns everything that a service has written, by key, whatever the type of its state.
+// get reads a key of the replicated state.
+func Written(get func(key []byte) (value []byte, found bool, err error)) (map[string][]byte, error) {
+	_, was, err := Read[json.RawMessage](get)
+	if err != nil {
+		return nil, err
+	}
+
+	key := partKey(epochPart)
+	value, found, err := get([]byte(key))
+	if found {
+		was[key] = value
+	}
+	return was, err
+}
+
+// ReadRound returns the part of a state that a change of the replicated state has written under
+// key: all but its apps, votes and offences. ok is false if the key is that of another part.
+func ReadRound(key, value []byte) (st rounds.State[struct{}], ok bool, err error) {
+	if string(key) != partKey(roundPart) {
+		return st, false, nil
+	}
+	if err := json.Unmarshal(value, &st); err != nil {
+		return st, false, fmt.Errorf("the state of the rounds, key %q: %w", key, err)
+	}
+	return st, true, nil
+}
+
 // withFrame returns a state that has the frame f, and nothing else.
 func withFrame[S any](f frame) rounds.State[S] {
 	return rounds.State[S]{

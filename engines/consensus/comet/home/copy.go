@@ -19,6 +19,8 @@ import (
 	"github.com/cosmos/gogoproto/proto"
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
+
+	"github.com/coppice-go/coppice/internal/recordlog"
 )
 
 // Keys of CometBFT under which a database says how far it is.
@@ -272,11 +274,11 @@ func OpenDatabases(home string) (open map[string]*leveldb.DB, closeAll func() er
 		if err == nil && gone {
 			continue // the next start makes it
 		}
-		if err == nil {
-			_, err = checkCurrent(dir)
-		}
 		if err != nil {
 			return nil, nil, errors.Join(damaged(dir, err), closeAll())
+		}
+		if err := checkJournals(dir, recordlog.Check); err != nil {
+			return nil, nil, errors.Join(err, closeAll())
 		}
 
 		db, err := openReadOnly(dir)

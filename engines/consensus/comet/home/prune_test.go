@@ -143,7 +143,7 @@ func TestPruneRemovesBlocksAndStatesBelowTheHeight(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 35, p.Kept)
 	requireKept(t, c, 35, 35)
-	require.NoError(t, verifyChain(c, chain.State{Height: testBlocks, AppHash: nil}))
+	require.NoError(t, verifyChain(t.Context(), c, chain.State{Height: testBlocks, AppHash: nil}))
 }
 
 // Whatever is asked for, what a restart, evidence and light clients need stays, and is named.
@@ -209,7 +209,7 @@ func TestAPruningThatIsCutShortIsCompleted(t *testing.T) {
 			_, err := Prune(ctx, home, o)
 			require.ErrorIs(t, err, end)
 			require.FileExists(t, unfinishedPath(c))
-			require.NoError(t, verifyChain(c, o.State))
+			require.NoError(t, verifyChain(t.Context(), c, o.State))
 			withStores(t, c, func(states sm.Store, blocks *store.BlockStore) {
 				require.EqualValues(t, 30, blocks.Base())
 				_, err := states.LoadConsensusParams(5)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	cfg "github.com/cometbft/cometbft/config"
+
+	"github.com/coppice-go/coppice/internal/recordlog"
 )
 
 // The databases of CometBFT that hold its chain.
@@ -54,10 +56,11 @@ func ofSystem(err error) bool {
 	return errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrNotExist)
 }
 
-// CheckChainData returns an error if CometBFT cannot start with its databases: one cannot be
-// opened, or the application is at a height above 0 and the blocks or the state of CometBFT are
-// gone. It reads only which files there are. goleveldb would begin such a database anew and remove
-// what is left of it.
+// CheckChainData returns an error if CometBFT must not start with its databases: one cannot be
+// opened, the journal of the blocks or of the states is damaged, or the application is at a height
+// above 0 and the blocks or the state of CometBFT are gone. It reads which files there are, and
+// those journals, which hold a few megabytes. goleveldb would skip what is damaged, or begin the
+// database anew, and remove what is left.
 func CheckChainData(c *cfg.Config, height uint64) error {
 	dirs, err := databases(c)
 	if err != nil {
@@ -72,6 +75,12 @@ func CheckChainData(c *cfg.Config, height uint64) error {
 		}
 		if _, err := checkCurrent(dir); err != nil {
 			return damaged(dir, err)
+		}
+		if mark := syncMark(dir); mark != "" {
+			check := func(data []byte) error { return recordlog.CheckSynced(data, []byte(mark)) }
+			if err := checkJournals(dir, check); err != nil {
+				return err
+			}
 		}
 	}
 
@@ -90,6 +99,19 @@ func CheckChainData(c *cfg.Config, height uint64) error {
 	}
 
 	return nil
+}
+
+// syncMark returns what a batch has that CometBFT writes to a database with a sync: a value (1),
+// the length of its key, and the key. It is empty for a database whose last writes may be lost,
+// because CometBFT makes them again.
+func syncMark(dir string) string {
+	switch strings.TrimSuffix(filepath.Base(dir), databaseSuffix) {
+	case blockDatabase:
+		return "\x01\x0a" + string(blockHeightKey)
+	case stateDatabase:
+		return "\x01\x08" + string(stateKey)
+	}
+	return ""
 }
 
 // missing reports whether a database does not exist yet: its directory does not, or is empty, or

@@ -61,7 +61,7 @@ func Verify(ctx context.Context, home string, s chain.State) error {
 		}
 	}
 
-	return verifyChain(c, s)
+	return verifyChain(ctx, c, s)
 }
 
 // verifyDatabase reads every byte of a database that CometBFT would read.
@@ -69,26 +69,8 @@ func verifyDatabase(ctx context.Context, dir string) error {
 	if gone, err := missing(dir); err != nil || gone {
 		return err // the next start makes it
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return damaged(dir, err)
-	}
-	current, err := checkCurrent(dir)
-	if err != nil {
-		return damaged(dir, err)
-	}
-
-	for _, e := range entries {
-		if name := e.Name(); name != current && filepath.Ext(name) != ".log" {
-			continue
-		}
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err == nil {
-			err = recordlog.Check(data)
-		}
-		if err != nil {
-			return damaged(dir, fmt.Errorf("%s: %w", e.Name(), err))
-		}
+	if err := checkJournals(dir, recordlog.Check); err != nil {
+		return err
 	}
 
 	db, err := openReadOnly(dir)
@@ -109,6 +91,34 @@ func verifyDatabase(ctx context.Context, dir string) error {
 	if err := it.Error(); err != nil {
 		return damaged(dir, err)
 	}
+	return nil
+}
+
+// checkJournals applies check to the journals and the manifest of a database. goleveldb itself
+// skips what is damaged in them, and so loses what was written.
+func checkJournals(dir string, check func(data []byte) error) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return damaged(dir, err)
+	}
+	current, err := checkCurrent(dir)
+	if err != nil {
+		return damaged(dir, err)
+	}
+
+	for _, e := range entries {
+		if name := e.Name(); name != current && filepath.Ext(name) != ".log" {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err == nil {
+			err = check(data)
+		}
+		if err != nil {
+			return damaged(dir, fmt.Errorf("%s: %w", e.Name(), err))
+		}
+	}
+
 	return nil
 }
 
@@ -140,7 +150,7 @@ func OpenStores(c *cfg.Config) (blocks, states dbm.DB, err error) {
 
 // verifyChain compares the blocks and the state of CometBFT with each other and with the state of
 // the home, as CometBFT's handshake does.
-func verifyChain(c *cfg.Config, s chain.State) (err error) {
+func verifyChain(ctx context.Context, c *cfg.Config, s chain.State) (err error) {
 	// The stores panic when they cannot decode what they read.
 	defer func() {
 		switch p := recover().(type) {
@@ -187,9 +197,27 @@ func verifyChain(c *cfg.Config, s chain.State) (err error) {
 			s.AppHash)
 	}
 
-	for h := max(base, min(app+1, top), 1); h <= top; h++ {
-		if blocks.LoadBlock(h) == nil || blocks.LoadSeenCommit(h) == nil && h == top {
-			return bad("block %d is missing", h)
+	return verifyBlocks(ctx, c, blocks, max(base, 1), top)
+}
+
+// verifyBlocks returns an error unless every block is there, with the commit that proves it: peers
+// fetch them, and light clients ask for them.
+func verifyBlocks(ctx context.Context, c *cfg.Config, blocks *store.BlockStore, base, top int64) error {
+	for h := base; h <= top; h++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+
+		what := ""
+		switch {
+		case blocks.LoadBlock(h) == nil:
+			what = "block"
+		case h < top && blocks.LoadBlockCommit(h) == nil, h == top && blocks.LoadSeenCommit(h) == nil:
+			what = "the commit of block"
+		}
+		if what != "" {
+			return damaged(databaseDir(c, blockDatabase),
+				fmt.Errorf("%s %d is missing, of blocks %d to %d", what, h, base, top))
 		}
 	}
 
