@@ -178,7 +178,7 @@ func ParseGenesis(path string, data []byte) (g Genesis, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&g); err != nil {
-		return g, genesisError{fmt.Errorf("%s, near byte %d: %w", path, d.InputOffset(), err)}
+		return g, genesisError{fmt.Errorf("%s: %w", path, JSONError(err))}
 	}
 	if d.More() {
 		return g, genesisError{fmt.Errorf("%s: something follows the genesis at byte %d", path, d.InputOffset())}

@@ -23,6 +23,18 @@ func TryLock(path string) (*os.File, error) { return tryLock(path, os.O_CREATE) 
 // TryLockExisting does the same as TryLock, but does not make a missing file.
 func TryLockExisting(path string) (*os.File, error) { return tryLock(path, 0) }
 
+// TryLockPassing does the same as TryLock for a file that is removed or renamed by the process that
+// has its lock. It tries again if that has just happened.
+func TryLockPassing(path string) (*os.File, error) {
+	const attempts = 10
+	for i := 1; ; i++ {
+		f, err := TryLock(path)
+		if i == attempts || !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
+}
+
 // TryLockToRead does the same as TryLockExisting, but needs no permission to write the file. A file
 // system that is mounted read-only has locks, too.
 func TryLockToRead(path string) (*os.File, error) { return lockAt(path, os.O_RDONLY) }

@@ -74,7 +74,7 @@ func Parse(path string, data []byte) (Record, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		return nil, damaged("near byte %d: %w", d.InputOffset(), err)
+		return nil, damaged("%w", chain.JSONError(err))
 	}
 	if rest := bytes.TrimSpace(data[d.InputOffset():]); len(rest) > 0 {
 		return nil, damaged("something follows at byte %d", d.InputOffset())

@@ -32,6 +32,7 @@ type Writer struct {
 	Dest string // the absolute path of the backup
 
 	tmp      string // the directory in which the backup is made
+	release  func() // gives up the claim to Dest; nil: it is given up
 	token    []byte
 	progress func(step string, done, total uint64)
 	prove    func(ctx context.Context, dir string) error
@@ -52,22 +53,20 @@ type Writer struct {
 
 // NewWriter begins a backup in dest, which must be vacant (see RequireVacant). Until Finish, the
 // backup is in a directory beside dest, whose name is that of dest with PartialSuffix. Errors are
-// exit.ErrConfig.
+// exit.ErrConfig, and exit.ErrHomeInUse if another backup is being written to dest.
 func NewWriter(dest string, o Options) (*Writer, error) {
-	dest, err := RequireVacant(dest)
+	dest, tmp, release, err := Claim(dest, PartialSuffix, "backup")
 	if err != nil {
 		return nil, err
 	}
 
-	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.ProgressFunc(), prove: o.prove,
+	w := &Writer{Dest: dest, tmp: tmp, release: release, progress: o.ProgressFunc(), prove: o.prove,
 		sum: newRecordSum(), token: o.Token}
 	w.info = Info{Format: formatDigests, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
 		Token: len(o.Token) > 0}
 
-	if err := os.RemoveAll(w.tmp); err != nil {
-		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
-	}
-	if err := os.MkdirAll(w.tmp, 0o700); err != nil {
+	if err := os.Mkdir(w.tmp, 0o700); err != nil {
+		release()
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
@@ -98,6 +97,9 @@ func RequireVacant(path string) (string, error) {
 
 // Abandon removes a backup that was not finished. After a successful Finish it does nothing.
 func (w *Writer) Abandon() {
+	if w.release == nil {
+		return
+	}
 	if w.file != nil {
 		w.file.Close()
 	}
@@ -105,6 +107,8 @@ func (w *Writer) Abandon() {
 		w.log.Close() // the log is removed: an error does not matter
 	}
 	os.RemoveAll(w.tmp)
+	w.release()
+	w.release = nil
 }
 
 // Take takes the next part of the backup.
@@ -320,7 +324,10 @@ func (w *Writer) Finish(ctx context.Context) (Info, error) {
 	}
 
 	if err == nil {
-		err = durable.OS.Rename(w.tmp, w.Dest)
+		if err = durable.OS.Rename(w.tmp, w.Dest); err == nil {
+			w.release()
+			w.release = nil
+		}
 	}
 
 	return w.info, err

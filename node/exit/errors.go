@@ -20,7 +20,7 @@ var (
 	// ErrConfig: a configuration, a genesis or a home cannot be used as it is.
 	ErrConfig = errors.New("configuration")
 
-	// ErrHomeInUse: another process uses the home.
+	// ErrHomeInUse: another process uses the home, or makes what this one would make.
 	ErrHomeInUse = errors.New("home is in use")
 
 	// ErrDamage: the log or the state differs from what was written, or the two do not belong
@@ -97,6 +97,26 @@ func Classify(err error) error {
 
 	return err
 }
+
+// Damaged returns err as ErrDamage, unless it is an error of the operating system, which says
+// nothing about what the files hold.
+func Damaged(err error) error {
+	if storage.OfSystem(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamage, err)
+}
+
+// InUse returns an error of class ErrHomeInUse for a place that is not a home.
+func InUse(format string, args ...any) error { return inUse(fmt.Sprintf(format, args...)) }
+
+type inUse string
+
+// Error implements error.
+func (u inUse) Error() string { return string(u) }
+
+// Is reports whether target is the class of u.
+func (inUse) Is(target error) bool { return target == ErrHomeInUse }
 
 // NoHome returns the error for a directory that is not a home. missing is the name of the file that
 // it lacks.

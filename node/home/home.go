@@ -71,6 +71,13 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
+	// A file system that cannot lock a directory does without.
+	making, err := flock.TryLockToRead(home)
+	if errors.Is(err, flock.ErrLocked) {
+		return g, exit.InUse("another process is making the home %s", home)
+	} else if err == nil {
+		defer making.Close()
+	}
 	if _, err := os.Stat(filepath.Join(home, FormatFile)); err == nil {
 		return g, fmt.Errorf("%w: %s is already a home", exit.ErrConfig, home)
 	}

@@ -125,8 +125,8 @@ func complete(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInstalled, 
 		err = fmt.Errorf("record %d installed another snapshot, of height %d", in.Index, rec.Height)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", exit.ErrDamage,
-			MarkerPath(home), err)
+		return exit.Damaged(fmt.Errorf("%s names a snapshot that was about to be installed: %w", MarkerPath(home),
+			err))
 	}
 
 	if _, err := dir.Install(context.Background(), m.ID, in); err != nil {

@@ -21,6 +21,19 @@ import (
 // exit.ErrDamage, exit.ErrConfig and exit.ErrHomeInUse. Use the SnapshotService of a running node
 // to back up the home that it uses.
 func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Info, error) {
+	if err := home.CheckFormat(dir); err != nil {
+		return backup.Info{}, err
+	}
+	if o.Prove == nil {
+		o.Prove = Rehearse
+	}
+
+	w, err := backup.NewWriter(dest, o) // first: it says which of two backups to dest goes on
+	if err != nil {
+		return backup.Info{}, err
+	}
+	defer w.Abandon()
+
 	h, err := Open(dir, nil, nil)
 	if err != nil {
 		return backup.Info{}, err
@@ -35,12 +48,12 @@ func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Inf
 		return backup.Info{}, err
 	}
 
-	info, err := h.backup(ctx, dest, o)
+	info, err := h.backup(ctx, w, o)
 	return info, exit.Classify(err)
 }
 
 // backup takes a snapshot of the home, and writes the backup from it.
-func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options) (info backup.Info, err error) {
+func (h *StoppedHome) backup(ctx context.Context, w *backup.Writer, o backup.Options) (info backup.Info, err error) {
 	progress := o.ProgressFunc()
 	m, _, err := h.create(ctx, o.Program, func(done, total uint64) { progress("snapshot", done, total) })
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
@@ -50,16 +63,6 @@ func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options)
 	if err != nil {
 		return info, err
 	}
-
-	if o.Prove == nil {
-		o.Prove = Rehearse
-	}
-
-	w, err := backup.NewWriter(dest, o)
-	if err != nil {
-		return info, err
-	}
-	defer w.Abandon()
 
 	needs, err := backends.Needed(ctx, h.home, h.logs, func(done, total uint64) { progress("backends", done, total) })
 	if err != nil {

@@ -29,7 +29,8 @@ import (
 
 const (
 	restoringSuffix = ".restoring" // ends the name of a home that is not complete
-	copyBatch       = 1 << 20      // bytes of records in one append
+	restoringWork   = "restore or init --from"
+	copyBatch       = 1 << 20 // bytes of records in one append
 )
 
 // Restore makes a home in dir from a backup. dir must not exist or must be an empty directory. The
@@ -72,7 +73,11 @@ func RestoreWith(ctx context.Context, src, dir string, o RestoreOptions) (backup
 		return info, exit.Classify(err)
 	}
 
-	tmp := dir + restoringSuffix
+	dir, tmp, release, err := backup.Claim(dir, restoringSuffix, restoringWork)
+	if err != nil {
+		return info, err
+	}
+	defer release()
 	r := restoration{src: src, home: tmp, info: info, progress: progress, copy: copyFile,
 		options: o}
 	if err := r.make(ctx); err != nil {

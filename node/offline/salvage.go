@@ -212,8 +212,8 @@ func (s *salvage) newest(ctx context.Context) (snapshots.Dir, snapshots.Manifest
 	}
 
 	why = append(why, fmt.Errorf("the records: %w", err))
-	return own, m, fmt.Errorf("%w: there is no state that a backup could begin with: %w", exit.ErrDamage,
-		errors.Join(why...))
+	return own, m, exit.Damaged(fmt.Errorf("there is no state that a backup could begin with: %w",
+		errors.Join(why...)))
 }
 
 // fits returns an error if a snapshot cannot begin a backup with the records that are left.

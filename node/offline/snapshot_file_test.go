@@ -141,12 +141,12 @@ func TestAHomeFromAFileIsWholeOrNotThere(t *testing.T) {
 	require.Equal(t, []string{"fresh"}, names(t, dir))
 }
 
-// fileOf returns a file of a chain with one block, and its metadata.
-func fileOf(t *testing.T, g chain.Genesis) (string, portable.Metadata) {
+// oneBlock returns the state of a chain with one block.
+func oneBlock(t *testing.T, disk vfs.FS, g chain.Genesis) *storage.DB {
 	t.Helper()
-	db, err := storage.Open("state", storage.Options{FS: vfs.NewMem()})
+	db, err := storage.Open("state", storage.Options{FS: disk, OnFatal: func(err error) { panic(err) }})
 	require.NoError(t, err)
-	defer db.Close()
+	t.Cleanup(func() { db.Close() })
 
 	started, err := g.ChainStarted()
 	require.NoError(t, err)
@@ -159,6 +159,14 @@ func fileOf(t *testing.T, g chain.Genesis) (string, portable.Metadata) {
 	require.NoError(t, err)
 	require.NoError(t, db.Commit(2, &logv1.BlockCommitted{ChainId: b.ChainID, Height: 1, BlockHash: b.Hash,
 		TimeNs: b.Time.UnixNano(), AppHash: sealed.AppHash}))
+
+	return db
+}
+
+// fileOf returns a file of a chain with one block, and its metadata.
+func fileOf(t *testing.T, g chain.Genesis) (string, portable.Metadata) {
+	t.Helper()
+	db := oneBlock(t, vfs.NewMem(), g)
 
 	p, err := db.Pin()
 	require.NoError(t, err)

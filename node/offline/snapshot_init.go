@@ -36,10 +36,11 @@ func InitFrom(ctx context.Context, dir, file string, o home.InitOptions, so Snap
 		return v, fmt.Errorf("%w: %s is of chain %q, want %q", exit.ErrConfig, file, f.ChainID, o.ChainID)
 	}
 
-	tmp := dir + restoringSuffix
-	if err := os.RemoveAll(tmp); err != nil {
-		return v, fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	dir, tmp, release, err := backup.Claim(dir, restoringSuffix, restoringWork)
+	if err != nil {
+		return v, err
 	}
+	defer release()
 	o.Genesis = &f.Genesis
 	if v, err = f.makeHome(ctx, tmp, o, so); err != nil {
 		return v, errors.Join(fileError(err), os.RemoveAll(tmp))

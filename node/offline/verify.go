@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/backends"
@@ -260,6 +261,9 @@ func (r *verification) readSnapshots(ctx context.Context) error {
 		err := e.Err
 		if err == nil {
 			_, err = r.snapshots().Verify(ctx, e.ID, func(done, total uint64) { r.Progress("snapshots", done, total) })
+		}
+		if err != nil && !errors.Is(err, snapshots.ErrDamaged) {
+			return fmt.Errorf("snapshot %s: %w", e.ID, err)
 		}
 		if err != nil {
 			return fmt.Errorf("snapshot %s: %w; the home can do without it, unless its log begins after record 1: "+
@@ -561,12 +565,14 @@ func (r *verification) compareEnd() error {
 		return nil
 	}
 	meta, err := r.replayed.BlockOf(s.Period, s.Height)
-	if errors.Is(err, storage.ErrPruned) {
+	switch {
+	case errors.Is(err, storage.ErrPruned):
 		return nil // the state is behind the snapshot that replay began with
-	}
-	if err != nil {
+	case errors.Is(err, storage.ErrNotCommitted):
 		return fmt.Errorf("%w: the state is at height %d, to which the log does not lead: %w", exit.ErrDamage,
 			s.Height, err)
+	case err != nil:
+		return err // of the replayed state, such as that of a full disk
 	}
 
 	if !bytes.Equal(meta.AppHash, s.AppHash) {

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/eventlog"
@@ -59,8 +60,8 @@ func ReadFollowers(disk vfs.FS, dir string) (Followers, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&content); err != nil || content.Followers == nil {
-		return nil, fmt.Errorf("%w: %s, near byte %d: %w", ErrFollowers, path, d.InputOffset(),
-			errors.Join(err, errors.New(`want {"followers": {NAME: RECORD, …}}`)))
+		return nil, fmt.Errorf("%w: %s: %w", ErrFollowers, path, errors.Join(chain.JSONError(err),
+			errors.New(`want {"followers": {NAME: RECORD, …}}`)))
 	}
 
 	return content.Followers, nil

@@ -30,7 +30,7 @@ func readAgents(cmd *cobra.Command, path string) (f agentsFile, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		return f, usageError(cmd, "--agents: %s, near byte %d: %w", path, d.InputOffset(), err)
+		return f, usageError(cmd, "--agents: %s: %w", path, chain.JSONError(err))
 	}
 	if len(f.Agents) == 0 {
 		return f, fmt.Errorf(`--agents: %s has no agents: want {"agents": [{"name", "key", "validator"}]}`, path)

@@ -56,6 +56,9 @@ The admin token is left out.`,
 				return usageError(cmd, "--keys copies the keys of the home on this machine: want it without --salvage "+
 					"and --address")
 			}
+			if err := a.apartFromData(args[0]); err != nil {
+				return err
+			}
 			saveKeys, err := a.keySaver(keys, args[0])
 			if err != nil {
 				return err
@@ -139,6 +142,25 @@ func (a *app) keySaver(dir, backupDest string) (save func() error, err error) {
 		return nil, fmt.Errorf("--keys: %w", exit.Classify(err))
 	}
 	return func() error { return comethome.SaveKeys(cometHome, dir) }, nil
+}
+
+// apartFromData returns an error if a backup would lie in the data of the home, which the node owns
+// and which is lost together with the home.
+func (a *app) apartFromData(dest string) error {
+	path, err := filepath.Abs(dest)
+	if err != nil {
+		return err
+	}
+	data, err := filepath.Abs(filepath.Dir(home.StateDir(a.home)))
+	if err != nil {
+		return err
+	}
+
+	if within(path, data) {
+		return fmt.Errorf("%w: %s is in the data of the home, %s: want a directory outside of it", exit.ErrConfig, path,
+			data)
+	}
+	return nil
 }
 
 // within reports whether path is dir or lies below it. Both are absolute.

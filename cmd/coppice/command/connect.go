@@ -147,5 +147,8 @@ func notYet(id chain.TxID, why error) error {
 }
 
 // running reports whether the command has to ask a running node: because --address names one, or
-// because a running node uses the home. err is the error from opening the home.
-func (a *app) running(err error) bool { return a.address != "" || errors.Is(err, exit.ErrHomeInUse) }
+// because a running node uses the home. err is the error from opening the home. A home that is in
+// use without a node is used by another command.
+func (a *app) running(err error) bool {
+	return a.address != "" || errors.Is(err, exit.ErrHomeInUse) && a.notRunning() == nil
+}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -15,6 +14,8 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/logstream"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/internal/flock"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -119,30 +120,49 @@ func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Wri
 	return records, gaps, err
 }
 
+// partialSuffix ends the name of a file that is not complete.
+const partialSuffix = ".partial"
+
 // writeFile makes a file that gets its name once it is complete and durable. It does not replace an
-// existing file. A second signal, which ends the process at once, leaves no part of it.
+// existing file. Only one process at a time makes it: for others, the error is exit.ErrHomeInUse. A
+// second signal, which ends the process at once, leaves no part of it.
 func writeFile(ctx context.Context, name string, write func(io.Writer) error) (err error) {
-	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = fmt.Errorf("%s is there already, and is not overwritten", name)
-		}
+	if err := absent(name); err != nil {
 		return err
 	}
-
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.tmp")
+	f, err := flock.TryLockPassing(name + partialSuffix)
+	if errors.Is(err, flock.ErrLocked) {
+		return exit.InUse("another process is writing %s", name)
+	}
 	if err != nil {
 		return err
 	}
 	defer atForcedEnd(ctx, func() { _ = os.Remove(f.Name()) })()
 	defer func() {
 		if err != nil {
-			f.Close() // a second Close does no harm
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
+		f.Close() // after the file has its name or is gone: until then it is locked
 	}()
 
-	if err := write(f); err != nil {
+	// The process that had the lock before may have made the file, or was killed in the middle.
+	if err := errors.Join(absent(name), f.Truncate(0)); err != nil {
 		return err
 	}
-	return durable.OS.Publish(f, f.Name(), name)
+	if err := errors.Join(write(f), f.Sync()); err != nil {
+		return err
+	}
+	return durable.OS.Rename(f.Name(), name)
+}
+
+// absent returns an error if there is something at the path name.
+func absent(name string) error {
+	_, err := os.Lstat(name)
+	if err == nil {
+		return fmt.Errorf("%s is there already, and is not overwritten", name)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -43,6 +43,9 @@ After the decision the reset happens. It cannot be taken back.`,
 		Example: "  coppice reset agree --key governance.key",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usageError(cmd, "--key is missing: want the file of the governance key")
+			}
 			key, err := readGovernanceKey(file)
 			if err != nil {
 				return usageError(cmd, "--key: %w", err)

@@ -85,7 +85,7 @@ func settle(cmd *cobra.Command) {
 		if strings.Contains(err.Error(), "shorthand") {
 			return usageError(c, "%w (a word that begins with - goes after a --)", err)
 		}
-		return usageError(c, "%w", err)
+		return usageError(c, "%w", plainFlagError(err))
 	})
 
 	if cmd.HasSubCommands() && cmd.Run == nil && cmd.RunE == nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/comet/rpcserver"
 )
@@ -155,6 +156,9 @@ func (Kind) Restore(ctx context.Context, h consensus.Home, r consensus.Restoring
 		done += n
 		r.Progress(done, max(done, uint64(r.Facts.Bytes)))
 	})
+	if err == nil && made.SigningState != "" {
+		err = child.VerifySigningState(comethome.Dir(h.Dir), made.SigningState)
+	}
 	if err != nil {
 		return err
 	}

@@ -174,6 +174,13 @@ func TestARestoredValidatorSignsNothingTwice(t *testing.T) {
 		return dir
 	}
 
+	// cut returns a copy of keys in which a file is cut short.
+	cut := func(name string) string {
+		dir := with(nil)
+		require.NoError(t, os.Truncate(filepath.Join(dir, name), 20))
+		return dir
+	}
+
 	_, _, err = restored(t, from, facts, 7)
 	require.ErrorContains(t, err, "a int, want a home.RestoreOptions")
 
@@ -186,8 +193,8 @@ func TestARestoredValidatorSignsNothingTwice(t *testing.T) {
 	}{
 		{"no keys", nil, nil, "follows the chain and signs nothing", 0},
 		{"keys alone", comethome.RestoreOptions{Keys: keys}, comethome.ErrHome, "could sign twice", 0},
-		{"not below the blocks", comethome.RestoreOptions{Keys: keys, SignedUpTo: height - 1}, comethome.ErrSigningOld,
-			"could sign twice", 0},
+		{"not below the blocks", comethome.RestoreOptions{Keys: keys, SignedUpTo: height - 1}, comethome.ErrHome,
+			"--signed-up-to is " + itoa(uint64(height-1)) + ": want at least " + itoa(uint64(height)), 0},
 		{"up to the last block", comethome.RestoreOptions{Keys: keys, SignedUpTo: height}, nil, "signs nothing up to",
 			height},
 		{"an only validator beyond it", comethome.RestoreOptions{Keys: keys, SignedUpTo: height + 1},
@@ -205,6 +212,10 @@ func TestARestoredValidatorSignsNothingTwice(t *testing.T) {
 			comethome.ErrSigning, "no height", 0},
 		{"a state and a height", comethome.RestoreOptions{Keys: with(nil), SignedUpTo: height}, comethome.ErrHome,
 			"nothing else can say", 0},
+		{"a key that is none", comethome.RestoreOptions{Keys: cut(comethome.ValidatorKeyFile)}, comethome.ErrHome,
+			comethome.ValidatorKeyFile, 0},
+		{"a node key that is none", comethome.RestoreOptions{Keys: cut(comethome.NodeKeyFile)}, comethome.ErrHome,
+			comethome.NodeKeyFile, 0},
 		{"no keys there", comethome.RestoreOptions{Keys: t.TempDir(), AbandonLater: true}, comethome.ErrHome,
 			comethome.NodeKeyFile, 0},
 	} {
@@ -216,6 +227,7 @@ func TestARestoredValidatorSignsNothingTwice(t *testing.T) {
 			if k.is != nil {
 				require.ErrorIs(t, err, k.is)
 				require.ErrorContains(t, err, k.says)
+				require.NotContains(t, err.Error(), again, "a home that is not there any more")
 				return
 			}
 

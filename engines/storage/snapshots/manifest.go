@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // manifestName is the name of the file that makes a directory a snapshot.
@@ -94,7 +96,7 @@ func ParseManifest(data []byte) (m Manifest, err error) {
 
 	switch err := d.Decode(&m); {
 	case err != nil:
-		return m, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamaged, manifestName, d.InputOffset(), err)
+		return m, fmt.Errorf("%w: %s: %w", ErrDamaged, manifestName, chain.JSONError(err))
 	case m.Format != formatVersion:
 		return m, fmt.Errorf("%w: %s: format %d, want %d", ErrDamaged, manifestName, m.Format, formatVersion)
 	case m.ID != m.id():

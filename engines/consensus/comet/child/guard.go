@@ -59,6 +59,21 @@ func Verify(home string) error {
 	if err != nil {
 		return err
 	}
+	return verify(c)
+}
+
+// VerifySigningState does the same with the signing state at path instead of the home's. path is
+// absolute. It is for a file that is to become the home's, so that an error names this file.
+func VerifySigningState(home, path string) error {
+	c, err := comethome.LoadConfig(home)
+	if err != nil {
+		return err
+	}
+	c.PrivValidatorState = path
+	return verify(c)
+}
+
+func verify(c *cfg.Config) error {
 
 	g := &guard{config: c, now: time.Now()}
 	if c.PrivValidatorListenAddr == "" {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	dbm "github.com/cometbft/cometbft-db"
 	"github.com/syndtr/goleveldb/leveldb/opt"
@@ -107,18 +106,9 @@ func openToWrite(dir string) (*dbm.GoLevelDB, error) {
 	db, err := dbm.NewGoLevelDBWithOpts(strings.TrimSuffix(filepath.Base(dir), databaseSuffix), filepath.Dir(dir),
 		&opt.Options{ErrorIfMissing: true})
 	if err != nil {
-		return nil, failed(dir, err)
+		return nil, damaged(dir, err)
 	}
 	return db, nil
-}
-
-// failed returns the error of work on a database that Verify has accepted. It is not damage if it
-// is the operating system's, such as that of a full disk.
-func failed(dir string, err error) error {
-	if errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the database %s: %w", dir, err)
-	}
-	return damaged(dir, err)
 }
 
 // closeCompacted compacts a database and closes it. If ctx ends first, it closes the database at
@@ -130,7 +120,7 @@ func closeCompacted(ctx context.Context, dir string, db *dbm.GoLevelDB) error {
 	select {
 	case err := <-done:
 		if err = errors.Join(err, db.Close()); err != nil {
-			return failed(dir, err)
+			return damaged(dir, err)
 		}
 		return nil
 

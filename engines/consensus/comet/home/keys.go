@@ -49,7 +49,7 @@ func ReadKeys(home string) (Keys, error) {
 	if k.Signer != "" {
 		return k, nil
 	}
-	if err := checkSigning(c); err != nil {
+	if err := checkSigning(c.PrivValidatorStateFile()); err != nil {
 		return Keys{}, err
 	}
 
@@ -65,7 +65,7 @@ func readSigning(path string) (s privval.FilePVLastSignState, err error) {
 		err = cmtjson.Unmarshal(data, &s)
 	}
 	if err != nil {
-		return s, fmt.Errorf("%w: %w", ErrSigning, withPath(path, err))
+		return s, signingError(path, err)
 	}
 	return s, nil
 }
@@ -268,13 +268,13 @@ func nextValidators(c *cfg.Config) ([]*types.Validator, error) {
 
 	db, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "state", Config: c})
 	if err != nil {
-		return nil, fmt.Errorf("%w: state.db: %w", ErrChainDamage, err)
+		return nil, damaged(databaseDir(c, stateDatabase), err)
 	}
 	defer db.Close()
 
 	s, err := sm.NewStore(db, sm.StoreOptions{}).Load()
 	if err != nil {
-		return nil, fmt.Errorf("%w: state.db: %w", ErrChainDamage, err)
+		return nil, damaged(databaseDir(c, stateDatabase), err)
 	}
 	if s.Validators == nil {
 		return nil, nil
@@ -295,5 +295,5 @@ func CheckValidatorKey(dir string) error {
 	if err := checkValidatorKey(c); err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)
 	}
-	return checkSigning(c)
+	return checkSigning(c.PrivValidatorStateFile())
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"regexp"
@@ -44,7 +45,7 @@ func Preflight(c *cfg.Config) error {
 	if c.PrivValidatorListenAddr != "" {
 		return nil
 	}
-	return checkSigning(c)
+	return checkSigning(c.PrivValidatorStateFile())
 }
 
 // settings checks the settings that CometBFT itself checks only when it uses them.
@@ -281,8 +282,7 @@ func checkKey(key crypto.PrivKey) error {
 
 // checkSigning returns an error for a missing or empty signing state. A fresh signing state is
 // neither: it has height 0.
-func checkSigning(c *cfg.Config) error {
-	path := c.PrivValidatorStateFile()
+func checkSigning(path string) error {
 	var s struct {
 		Height *int64 `json:"height,string"`
 	}
@@ -297,11 +297,23 @@ func checkSigning(c *cfg.Config) error {
 		err = cmtjson.Unmarshal(data, new(privval.FilePVLastSignState))
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+
-			"never an older copy, or make a new home with a new validator key", ErrSigning, withPath(path, err))
+		return signingError(path, err)
 	}
 
 	return nil
+}
+
+// signingError returns err, of reading the signing state at path, as ErrSigning, unless it is the
+// operating system's.
+func signingError(path string, err error) error {
+	switch err = withPath(path, err); {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w", ErrHome, err)
+	case ofSystem(err):
+		return err
+	}
+	return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+
+		"never an older copy, or make a new home with a new validator key", ErrSigning, err)
 }
 
 // withPath adds path to err, unless err already names a path.

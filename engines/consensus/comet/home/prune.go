@@ -39,9 +39,9 @@ func Prune(ctx context.Context, home string, o consensus.PruneOptions) (p consen
 		switch e := recover().(type) {
 		case nil:
 		case error:
-			err = failed(c.DBDir(), e)
+			err = damaged(c.DBDir(), e)
 		default:
-			err = failed(c.DBDir(), fmt.Errorf("%v", e))
+			err = damaged(c.DBDir(), fmt.Errorf("%v", e))
 		}
 	}()
 

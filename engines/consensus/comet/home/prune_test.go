@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -265,11 +266,21 @@ func TestCompactKeepsTheContent(t *testing.T) {
 
 // A full disk is not damage, and neither is any other error of the operating system.
 func TestAnErrorOfTheSystemIsNotDamage(t *testing.T) {
-	err := failed("blockstore.db", &os.PathError{Op: "write", Path: "MANIFEST-000009", Err: syscall.ENOSPC})
-	require.NotErrorIs(t, err, ErrChainDamage)
-	require.ErrorIs(t, err, syscall.ENOSPC)
-	require.ErrorContains(t, err, "blockstore.db")
-	require.ErrorIs(t, failed("blockstore.db", errors.New("leveldb: corrupted")), ErrChainDamage)
-	require.ErrorIs(t, failed("blockstore.db", &os.PathError{Op: "open", Path: "CURRENT", Err: syscall.ENOENT}),
+	for _, system := range []error{syscall.ENOSPC, syscall.EMFILE, syscall.EIO} {
+		err := damaged("blockstore.db", &os.PathError{Op: "write", Path: "MANIFEST-000009", Err: system})
+		require.NotErrorIs(t, err, ErrChainDamage)
+		require.ErrorIs(t, err, system)
+		require.ErrorContains(t, err, "blockstore.db")
+		require.NotContains(t, err.Error(), Cure)
+	}
+	require.ErrorIs(t, damaged("blockstore.db", errors.New("leveldb: corrupted")), ErrChainDamage)
+	require.ErrorIs(t, damaged("blockstore.db", &os.PathError{Op: "open", Path: "CURRENT", Err: syscall.ENOENT}),
 		ErrChainDamage)
+
+	err := signingError("state.json", &os.PathError{Op: "open", Path: "state.json", Err: syscall.EMFILE})
+	require.NotErrorIs(t, err, ErrSigning)
+	require.ErrorIs(t, err, syscall.EMFILE)
+	for _, lost := range []error{fs.ErrNotExist, errors.New("unexpected end of JSON input")} {
+		require.ErrorIs(t, signingError("state.json", lost), ErrSigning)
+	}
 }

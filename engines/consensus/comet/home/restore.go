@@ -47,6 +47,10 @@ type Restored struct {
 	NewKeys bool
 	Signed  int64      // the height of the signing state; 0 for a new key, and for a remote signer
 	Alone   *Validator // the only validator of the chain; nil: there are several
+
+	// SigningState is the file, in the directory of the keys, that the home's signing state is a
+	// copy of; empty: there was none.
+	SigningState string
 }
 
 // loadBatch is the size of a batch of pairs that Restore writes to a database.
@@ -143,6 +147,17 @@ func restoreKeys(c *cfg.Config, o RestoreOptions) (made bool, err error) {
 		return true, nil
 	}
 
+	given := *c
+	given.NodeKey, given.PrivValidatorKey = filepath.Join(o.Keys, NodeKeyFile), filepath.Join(o.Keys, ValidatorKeyFile)
+	if err := absolute(&given.NodeKey, &given.PrivValidatorKey); err != nil {
+		return false, err
+	}
+	if err := checkKeys(&given); errors.Is(err, ErrHome) {
+		return false, err
+	} else if err != nil {
+		return false, fmt.Errorf("%w: the keys to restore: %w", ErrHome, err)
+	}
+
 	names := []string{NodeKeyFile, ValidatorKeyFile}
 	if remote {
 		names = names[:1]
@@ -157,9 +172,6 @@ func restoreKeys(c *cfg.Config, o RestoreOptions) (made bool, err error) {
 		}
 	}
 
-	if err := checkKeys(c); err != nil {
-		return false, fmt.Errorf("%w: the keys to restore: %w", ErrHome, err)
-	}
 	return false, nil
 }
 
@@ -239,8 +251,12 @@ func (r *Restored) restoreSigning(c *cfg.Config, o RestoreOptions) error {
 		return nil
 	}
 
+	path := filepath.Join(o.Keys, SigningStateFile)
+	if err := absolute(&path); err != nil {
+		return err
+	}
 	alone := r.Alone != nil && r.Alone.Address == r.Validator.Address
-	data, err := os.ReadFile(filepath.Join(o.Keys, SigningStateFile))
+	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrHome, err)
 	}
@@ -252,6 +268,8 @@ func (r *Restored) restoreSigning(c *cfg.Config, o RestoreOptions) error {
 			ErrHome, o.Keys)
 
 	case given:
+		r.SigningState = path
+		err = checkSigning(path)
 
 	case o.AbandonLater && !alone:
 		return fmt.Errorf("%w: validator %s is not the only one of the chain: the others have the blocks after "+
@@ -259,6 +277,10 @@ func (r *Restored) restoreSigning(c *cfg.Config, o RestoreOptions) error {
 
 	case o.AbandonLater:
 		data, err = signedUpTo(height)
+
+	case o.SignedUpTo > 0 && o.SignedUpTo < height:
+		return fmt.Errorf("%w: --signed-up-to is %d: want at least %d, the height of the last block of the backup, "+
+			"which validator %s may have signed", ErrHome, o.SignedUpTo, height, r.Validator.Address)
 
 	case o.SignedUpTo > height && alone:
 		return fmt.Errorf("%w: validator %s is the only one of the chain, whose blocks end at height %d in the "+
@@ -279,9 +301,6 @@ func (r *Restored) restoreSigning(c *cfg.Config, o RestoreOptions) error {
 		err = durable.OS.WriteNew(c.PrivValidatorStateFile(), data, 0o600)
 	}
 	if err != nil {
-		return err
-	}
-	if err := checkSigning(c); err != nil {
 		return err
 	}
 

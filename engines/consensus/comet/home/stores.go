@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	cfg "github.com/cometbft/cometbft/config"
 
@@ -37,13 +38,22 @@ func databases(c *cfg.Config) ([]string, error) {
 	return dirs, nil
 }
 
-// damaged returns err as damage of the database in dir, unless it says that the file system cannot
-// be read.
+// damaged returns err as damage of the database in dir, unless it is the operating system's, such
+// as that of a full disk.
 func damaged(dir string, err error) error {
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %w", ErrHome, err)
+	case ofSystem(err):
+		return fmt.Errorf("the database %s: %w", dir, err)
 	}
 	return fmt.Errorf("%w: the database %s: %w; %s", ErrChainDamage, dir, err, Cure)
+}
+
+// ofSystem reports whether an error of work on files comes from the operating system, and says
+// nothing about what the files hold. A file that is missing is not such an error.
+func ofSystem(err error) bool {
+	return errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // CheckChainData returns an error if CometBFT must not start with its databases: one cannot be

@@ -153,7 +153,11 @@ func OpenStores(c *cfg.Config) (blocks, states dbm.DB, err error) {
 func verifyChain(ctx context.Context, c *cfg.Config, s chain.State) (err error) {
 	// The stores panic when they cannot decode what they read.
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case error:
+			err = damaged(c.DBDir(), p)
+		default:
 			err = damaged(c.DBDir(), fmt.Errorf("%v", p))
 		}
 	}()
