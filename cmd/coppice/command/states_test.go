@@ -506,7 +506,7 @@ func statesOfLoneValidators(t *testing.T, dir string) {
 	n.stop()
 
 	// the genesis time lies ahead: nothing ends CometBFT, and the chain begins in time
-	n = runNode(t, lone(t, filepath.Join(dir, "planned"), time.Now().Add(8*time.Second)))
+	n = runNode(t, lone(t, filepath.Join(dir, "planned"), time.Now().Add(20*time.Second)))
 	n.shows(stateRow{state: consensus.WaitingForGenesis, reason: []string{"genesis time"}})
 	n.shows(stateRow{state: consensus.Ready})
 	require.NotContains(t, n.out.String(), "restarting CometBFT")

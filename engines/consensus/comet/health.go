@@ -327,6 +327,7 @@ type observed struct {
 	validators []validator
 	step       int
 	voted      []string // addresses of those that have voted in round
+	last       []string // addresses of those that have voted in the last step of round
 	round      int      // the newest round with votes, of the height under way
 
 	commitAt   int64                // the height of the last commit

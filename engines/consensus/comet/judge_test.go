@@ -45,6 +45,34 @@ func TestAValidatorThatStopsBetweenTwoRoundsIsMissing(t *testing.T) {
 	require.Contains(t, c.Reason, "D")
 }
 
+// A validator that stops between its prevote and its precommit is missing, too: the prevotes of
+// three of four are a quorum, and the two that are left wait for a precommit for ever.
+func TestAValidatorThatStopsBetweenTwoStepsIsMissing(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := newHealth(func() time.Time { return now })
+	h.height, h.moved, h.follows, h.up = 7, now, true, true
+	h.report = child.Report{Peers: []child.Peer{{ID: "b"}}, Configured: []string{"b", "c", "d"}}
+
+	poll := func() consensus.Condition {
+		o := &observed{height: 7, address: "A", validators: []validator{{"A", 10}, {"B", 10}, {"C", 10}, {"D", 10}},
+			clocks: map[string]time.Time{"A": now, "B": now, "C": now}}
+		require.NoError(t, o.readVotes([]byte(`{"height/round/step":"8/0/6","height_vote_set":[{"round":0,
+			"prevotes":["Vote{0:A}","Vote{1:B}","Vote{2:C}","nil-Vote"],
+			"precommits":["Vote{0:A}","Vote{1:B}","nil-Vote","nil-Vote"]}]}`)))
+		h.polled(o, nil)
+		var c consensus.Condition
+		h.judge(&c, o)
+		return c
+	}
+
+	require.NotEqual(t, consensus.NoQuorum, poll().State)
+	now = now.Add(h.bound)
+	c := poll()
+	require.Equal(t, consensus.NoQuorum, c.State)
+	require.Contains(t, c.Reason, "voting power 20 of 40 is present")
+	require.Contains(t, c.Reason, "missing: C, D")
+}
+
 // What a process has said of its peers' genesis ends with the process: the next one compares anew.
 func TestTheWordOnThePeersGenesisIsOfOneProcess(t *testing.T) {
 	now := time.Unix(1000, 0)

@@ -132,8 +132,16 @@ func (o *observed) readVotes(roundState []byte) error {
 	}
 
 	for _, round := range state.Votes {
-		if voted := o.voters(round.Prevotes, round.Precommits); len(voted) > 0 && round.Round >= o.round {
-			o.round, o.voted = round.Round, voted
+		voted := o.voters(round.Prevotes, round.Precommits)
+		if len(voted) == 0 || round.Round < o.round {
+			continue
+		}
+		o.round, o.voted, o.last = round.Round, voted, voted
+
+		// Prevotes of a quorum are answered by precommits. Whoever has not sent one may have stopped
+		// after its prevote.
+		if present, total, _ := o.power(o.voters(round.Prevotes)); 3*present > 2*total {
+			o.last = o.voters(round.Precommits)
 		}
 	}
 
