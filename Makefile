@@ -72,7 +72,7 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_FLIPS=$(SOAK_FLIPS) COPPICE_FLIPS_SEED=$(SOAK_SEED) \
 		$(GO) test -count 1 -timeout 120m -v -run TestBitFlips ./node/offline
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet/...
-	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m -run TestAStateSyncThatIsCutShort ./node
+	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m -run 'TestAStateSyncThatIsCutShort|TestAChainGoesOnOverItsResets' ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestAnExtensionIsVerified ./internal/cometclients
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestKillsOfNodesChangeNoReport ./examples/oracle
 	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)

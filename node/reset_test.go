@@ -87,7 +87,10 @@ func countKind(recs []eventlog.Record, kind eventlog.Kind) (n int) {
 // A chain goes through many epochs with one state: reads, writes and results go on, heights rise,
 // and the whole log is executed again by a verification.
 func TestAChainGoesOnOverItsResets(t *testing.T) {
-	const resets = 50
+	resets := 12
+	if os.Getenv("COPPICE_SOAK") != "" {
+		resets = 50
+	}
 	n := nodetest.Start(t, nodetest.OnDisk(), nodetest.Genesis(resettable))
 	c := n.Client()
 

@@ -194,7 +194,7 @@ const (
 // that passes verify starts with the same state, and if its backup passes as well, what is restored
 // from it does. COPPICE_FLIPS and COPPICE_FLIPS_SEED say how many flips, and which.
 func TestBitFlips(t *testing.T) {
-	flips, seed := 60, uint64(1)
+	flips, seed := 30, uint64(1)
 	for name, into := range map[string]func(uint64){
 		"COPPICE_FLIPS": func(n uint64) { flips = int(n) }, "COPPICE_FLIPS_SEED": func(n uint64) { seed = n },
 	} {
