@@ -33,17 +33,17 @@ func (s *search[S]) write(w *writer, st rounds.State[S], by step) rounds.State[S
 	var r rounds.Report
 
 	if by.says {
-		label, count, bytes, aside := s.m.Service.LabelOf(st.Round), st.Count, []byte(nil), ""
+		p := rounds.Payload{Agent: s.m.Agents.Registered[by.agent], Label: s.m.Service.LabelOf(st.Round), Count: st.Count}
+		aside := ""
 		if i := int(by.ballot) - 1; i >= 0 {
-			label, count, bytes = s.sides[i].Label, st.Sides[i].Count, s.beside[i][by.value]
-			aside = " for " + label
+			p.Label, p.Count, p.Bytes = s.sides[i].Label, st.Sides[i].Count, s.beside[i][by.value]
+			aside = " for " + p.Label
 		} else {
-			bytes = s.samples(st.Round)[by.value]
+			p.Bytes = s.samples(st.Round)[by.value]
 		}
 
-		a := s.m.Agents.Registered[by.agent]
-		next := s.m.Admit(st, rounds.Payload{Agent: a, Label: label, Count: count, Bytes: bytes}, &r)
-		w.add("%s says %s%s", a, text(bytes), aside)
+		next := s.m.Admit(st, p, &r)
+		w.add("%s says %s%s", p.Agent, text(p.Bytes), aside)
 		w.report(r)
 		return s.canonical(next, start)
 	}
