@@ -84,10 +84,10 @@ func (h *health) stuck(o *observed) bool {
 }
 
 // present returns the addresses of the validators that were heard from. While the votes for a block
-// come to nothing, these are the ones that have voted in the last step of the newest round: one that
-// has voted before may have stopped since. Otherwise they are those that have signed one of the
-// last blocks: a commit needs not all, and while a chain is idle, nobody votes. If no peer can be
-// heard, only this node is present.
+// come to nothing, these are the ones that have voted in the last step of the newest round: one
+// that has voted before may have stopped since. Otherwise they are those that have signed one of
+// the last blocks: a commit needs not all, and while a chain is idle, nobody votes. If no peer can
+// be heard, only this node is present.
 func (h *health) present(o *observed) []string {
 	if h.deaf() && !h.alone(o) {
 		return []string{o.address}

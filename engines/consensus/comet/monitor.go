@@ -138,8 +138,8 @@ func (o *observed) readVotes(roundState []byte) error {
 		}
 		o.round, o.voted, o.last = round.Round, voted, voted
 
-		// Prevotes of a quorum are answered by precommits. Whoever has not sent one may have stopped
-		// after its prevote.
+		// Prevotes of a quorum are answered by precommits. Whoever has not sent one may have
+		// stopped after its prevote.
 		if present, total, _ := o.power(o.voters(round.Prevotes)); 3*present > 2*total {
 			o.last = o.voters(round.Precommits)
 		}

@@ -33,7 +33,8 @@ func (s *search[S]) write(w *writer, st rounds.State[S], by step) rounds.State[S
 	var r rounds.Report
 
 	if by.says {
-		p := rounds.Payload{Agent: s.m.Agents.Registered[by.agent], Label: s.m.Service.LabelOf(st.Round), Count: st.Count}
+		p := rounds.Payload{Agent: s.m.Agents.Registered[by.agent], Label: s.m.Service.LabelOf(st.Round),
+			Count: st.Count}
 		aside := ""
 		if i := int(by.ballot) - 1; i >= 0 {
 			p.Label, p.Count, p.Bytes = s.sides[i].Label, st.Sides[i].Count, s.beside[i][by.value]

@@ -261,6 +261,9 @@ func checkValidatorKey(c *cfg.Config) error {
 	if err == nil && (own.PubKey == nil || !own.PrivKey.PubKey().Equals(own.PubKey)) {
 		err = errors.New("pub_key is not that of priv_key")
 	}
+	if err == nil && !bytes.Equal(own.Address, own.PubKey.Address()) {
+		err = fmt.Errorf("address %s is not that of pub_key, which is %s", own.Address, own.PubKey.Address())
+	}
 	if err != nil {
 		return fmt.Errorf("validator key: %w", withPath(c.PrivValidatorKeyFile(), err))
 	}

@@ -3,6 +3,7 @@ package home
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -85,6 +86,15 @@ func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 		{"validator key short",
 			file("config/priv_validator_key.json", `{"priv_key":{"type":"tendermint/PrivKeyEd25519","value":"AAAA"}}`),
 			ErrHome, "priv_validator_key.json"},
+		{"validator key with another address", func(t *testing.T, home string) {
+			path := filepath.Join(home, "config", "priv_validator_key.json")
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			other := regexp.MustCompile(`"address": "[0-9A-F]{40}"`).ReplaceAll(data,
+				[]byte(`"address": "0000000000000000000000000000000000000000"`))
+			require.NotEqual(t, data, other)
+			require.NoError(t, os.WriteFile(path, other, 0o600))
+		}, ErrHome, "address 0000000000000000000000000000000000000000 is not that of pub_key"},
 		{"validator key gone", gone("config/priv_validator_key.json"), ErrHome, "priv_validator_key.json"},
 		{"signing state garbage", file("data/priv_validator_state.json", "garbage"), ErrSigning,
 			"priv_validator_state.json"},
