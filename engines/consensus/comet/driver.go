@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
@@ -237,7 +238,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, max(t.streak.delay(s.Height), t.starts.pause())); err != nil {
+	if err := engines.Pause(ctx, max(t.streak.delay(s.Height), t.starts.pause())); err != nil {
 		return nil, err
 	}
 

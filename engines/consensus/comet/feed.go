@@ -7,9 +7,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
-	"github.com/coppice-go/coppice/supervisor"
 )
 
 // Rates of the feed.
@@ -52,7 +52,7 @@ func (f *feed) Serve(ctx context.Context) error {
 
 		case len(txs) == 0: // nothing new, or the pool is down
 			after, began = 0, time.Now()
-			if err := pause(ctx, feedRetry); err != nil {
+			if err := engines.Pause(ctx, feedRetry); err != nil {
 				return err
 			}
 			continue
@@ -82,7 +82,7 @@ func (f *feed) Serve(ctx context.Context) error {
 		} else if after, complained = last, ""; time.Since(began) > feedAgain {
 			after, began = 0, time.Now()
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := engines.Pause(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -94,21 +94,4 @@ func (f *feed) offer(ctx context.Context, after uint64) (txs [][]byte, last uint
 	ctx, cancel := context.WithTimeout(ctx, feedIdle)
 	defer cancel()
 	return f.pool.Offer(ctx, after, feedTxs, comethome.FeedBytes, true)
-}
-
-// pause waits for d, and meanwhile obeys injected faults.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case f := <-supervisor.Faults(ctx):
-			f.Do(ctx)
-		case <-timer.C:
-			return nil
-		}
-	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/governance"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
@@ -38,7 +39,7 @@ func TestAPeerIsPresentWhileItRuns(t *testing.T) {
 			if p.Has(joins.PubKey) == want {
 				return p
 			}
-			require.NoError(t, pause(ctx, 50*time.Millisecond))
+			require.NoError(t, engines.Pause(ctx, 50*time.Millisecond))
 		}
 	}
 	after := func(p Presence) governance.Quorum {

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -163,7 +164,7 @@ func (t *tree) renew(ctx context.Context, s chain.State) (renewed bool, err erro
 		}
 
 		t.Log.Warn("the reset cannot be made yet", zap.String("next", e.ChainID), zap.Error(err))
-		if err := pause(ctx, wait); err != nil {
+		if err := engines.Pause(ctx, wait); err != nil {
 			return false, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager/bare"
@@ -73,7 +74,7 @@ func (r *resets) serveAPI(ctx context.Context) error {
 			return err
 		}
 		log.Error("the manager's API does not listen, and tries again", zap.Duration("in", retryListen), zap.Error(err))
-		if err := pause(ctx, retryListen); err != nil {
+		if err := engines.Pause(ctx, retryListen); err != nil {
 			return err
 		}
 	}

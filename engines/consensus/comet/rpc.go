@@ -19,6 +19,7 @@ import (
 	"github.com/cometbft/cometbft/mempool"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
 
+	"github.com/coppice-go/coppice/engines"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -195,7 +196,7 @@ func ValidatorSet(ctx context.Context, home string) (height int64, set []cometho
 		if err == nil || errors.Is(err, comethome.ErrGenesis) {
 			return height, set, err
 		}
-		if ended := pause(ctx, feedRetry); ended != nil {
+		if ended := engines.Pause(ctx, feedRetry); ended != nil {
 			return 0, nil, fmt.Errorf("%w on %s: %w; the last attempt: %w", ErrNotAsked, socket, ended, err)
 		}
 	}

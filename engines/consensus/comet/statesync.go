@@ -9,6 +9,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
@@ -187,7 +188,7 @@ func (a *app) applySnapshotChunk(ctx context.Context,
 		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_REJECT_SNAPSHOT}, nil
 	case errors.Is(err, consensus.ErrNoSnapshot):
 	default:
-		if err := pause(ctx, chunkPause); err != nil {
+		if err := engines.Pause(ctx, chunkPause); err != nil {
 			return nil, err
 		}
 	}

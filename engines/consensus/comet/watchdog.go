@@ -10,6 +10,7 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 	"github.com/coppice-go/coppice/supervisor"
@@ -105,7 +106,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 	began := time.Now() // of this life of CometBFT
 
 	for {
-		if err := pause(ctx, watchEvery); err != nil {
+		if err := engines.Pause(ctx, watchEvery); err != nil {
 			return err
 		}
 
@@ -298,7 +299,7 @@ func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration
 
 	why, act, err := w.ask(ctx, height, stood)
 	if slow := net.Error(nil); err != nil && !(errors.As(err, &slow) && slow.Timeout()) {
-		if pause(ctx, watchEvery) != nil {
+		if engines.Pause(ctx, watchEvery) != nil {
 			return "", false, false
 		}
 		why, act, err = w.ask(ctx, height, stood)

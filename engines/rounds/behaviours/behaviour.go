@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/rounds"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -39,7 +40,7 @@ func (b behaviour[S]) Serve(ctx context.Context) error {
 		if err != nil || ending.Expired == nil && ending.Result.GetCode() == logv1.Code_CODE_OK {
 			return err // the block has judged the payload
 		}
-		if err := pause(ctx, sendAgain); err != nil {
+		if err := engines.Pause(ctx, sendAgain); err != nil {
 			return err
 		}
 	}
@@ -56,7 +57,7 @@ func (b behaviour[S]) act(ctx context.Context, st rounds.State[S]) ([]byte, erro
 	}
 
 	if ends, ok := b.sender.Machine.Service.PauseEnds(st); ok {
-		if err := pause(ctx, ends.Sub(b.sender.Now())); err != nil {
+		if err := engines.Pause(ctx, ends.Sub(b.sender.Now())); err != nil {
 			return nil, err
 		}
 	}

@@ -89,23 +89,6 @@ func (f *follower[S]) step(ctx context.Context) (wait time.Duration, err error) 
 	return min(lookAgain, max(f.ticks.due.Sub(f.Now()), time.Millisecond)), nil
 }
 
-// pause waits for d, and meanwhile obeys injected faults.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case f := <-supervisor.Faults(ctx):
-			f.Do(ctx)
-		case <-timer.C:
-			return nil
-		}
-	}
-}
-
 // reconcile starts a behaviour for each turn that has none, and cancels those whose turn is over.
 func (f *follower[S]) reconcile(ctx context.Context, st rounds.State[S]) error {
 	if f.Agent == "" {

@@ -137,7 +137,7 @@ func (s *sender[S]) whileDown(ctx context.Context, f func() error) error {
 		if !errors.Is(err, engines.ErrDown) && !errors.Is(err, chain.ErrPoolFull) {
 			return err
 		}
-		if err := pause(ctx, pauseDown); err != nil {
+		if err := engines.Pause(ctx, pauseDown); err != nil {
 			return err
 		}
 	}
