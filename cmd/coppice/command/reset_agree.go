@@ -5,8 +5,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -43,12 +41,9 @@ After the decision the reset happens. It cannot be taken back.`,
 		Example: "  coppice reset agree --key governance.key",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if file == "" {
-				return usageError(cmd, "--key is missing: want the file of the governance key")
-			}
-			key, err := readGovernanceKey(file)
+			key, err := governanceKey(cmd, file)
 			if err != nil {
-				return usageError(cmd, "--key: %w", err)
+				return err
 			}
 
 			ctx, cancel, c, err := a.dial(cmd.Context())
@@ -70,56 +65,29 @@ After the decision the reset happens. It cannot be taken back.`,
 // agreeReset signs the reset with the next sequence number, submits it, and waits for its result.
 func (a *app) agreeReset(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey,
 	asJSON bool) error {
-	s, err := c.Status(ctx)
+	name, set, err := a.governed(ctx, c)
 	if err != nil {
-		return a.nodeError(ctx, err)
+		return err
 	}
-	raw, found, err := c.Get(ctx, []byte(governance.StateKey))
-	if err != nil {
-		return a.nodeError(ctx, err)
-	}
-
-	change := governance.ResetChange{ChainID: chain.NameOf(s.ChainId, s.Period), Sequence: 1}
-
-	if found {
-		set, err := governance.DecodeSet(raw)
-		if err != nil {
-			return err
-		}
-		change.Sequence = set.Sequence + 1
-	}
-
+	change := governance.ResetChange{ChainID: name, Sequence: set.Sequence + 1}
 	body, err := governance.SignReset(key, change)
 	if err != nil {
 		return err
 	}
-	tx, err := c.NewTx(governance.Name, body, 5*time.Minute).Encode()
-	if err != nil {
+
+	id, outcome, result, err := a.govern(ctx, c, "reset", body)
+	if outcome == "" {
 		return err
 	}
+	j := resetJSON{ID: id.String(), Change: change.Sequence, Outcome: outcome}
 
-	outs, err := c.SubmitMany(ctx, [][]byte{tx}, true)
-	o := outs[0]
-	j := resetJSON{ID: o.ID.String(), Change: change.Sequence, Outcome: "accepted"}
-
-	switch {
-	case o.Err != nil:
-		return fmt.Errorf("the reset, transaction %s: %w", o.ID, a.nodeError(ctx, o.Err))
-
-	case o.Result == nil:
-		err = notYet(o.ID, a.nodeError(ctx, err))
-
-	case o.Result.Code != 0:
-		j.Outcome, err = "failed", fmt.Errorf("the reset failed: %s", o.Result.Log)
-		if strings.Contains(o.Result.Log, governance.ErrSequence.Error()) {
-			err = fmt.Errorf("%w: another change was made at the same time; run it again", err)
-		}
-
-	default:
+	if result != nil {
 		var r *chain.Reset
-		if r, err = chain.DecodeReset(o.Result.Data); err == nil {
-			j.Outcome, j.Height, j.Epoch, j.InitialHeight = "result", r.Height, r.Epoch+1, r.InitialHeight()
-			j.ChainID = chain.EpochID(change.ChainID, j.Epoch)
+		if r, err = chain.DecodeReset(result.Data); err != nil {
+			j.Outcome = outcomeAccepted
+		} else {
+			j.Height, j.Epoch, j.InitialHeight = r.Height, r.Epoch+1, r.InitialHeight()
+			j.ChainID = chain.EpochID(name, j.Epoch)
 		}
 	}
 
@@ -134,7 +102,7 @@ func (a *app) agreeReset(ctx context.Context, cmd *cobra.Command, c *client.Clie
 	}
 
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "reset of %s was decided at height %d: %s begins at height %d\n",
-		change.ChainID, j.Height, j.ChainID, j.InitialHeight)
+		name, j.Height, j.ChainID, j.InitialHeight)
 
 	return err
 }

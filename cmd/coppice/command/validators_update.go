@@ -6,16 +6,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/governance"
-	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
@@ -56,9 +53,9 @@ the node. With --force, it does not ask.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := readGovernanceKey(file)
+			key, err := governanceKey(cmd, file)
 			if err != nil {
-				return usageError(cmd, "--key: %w", err)
+				return err
 			}
 
 			var change governance.Change
@@ -100,24 +97,11 @@ the node. With --force, it does not ask.`,
 // update signs the change with the next sequence number, submits it, and waits for its result.
 func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey,
 	change governance.Change, force, asJSON bool) error {
-	s, err := c.Status(ctx)
+	name, set, err := a.governed(ctx, c)
 	if err != nil {
-		return a.nodeError(ctx, err)
+		return err
 	}
-	raw, found, err := c.Get(ctx, []byte(governance.StateKey))
-	if err != nil {
-		return a.nodeError(ctx, err)
-	}
-
-	change.ChainID, change.Sequence = chain.NameOf(s.ChainId, s.Period), 1
-	var set governance.Set
-
-	if found {
-		if set, err = governance.DecodeSet(raw); err != nil {
-			return err
-		}
-		change.Sequence = set.Sequence + 1
-	}
+	change.ChainID, change.Sequence = name, set.Sequence+1
 
 	if !force {
 		if err := a.keepsQuorum(ctx, set.Validators, change); err != nil {
@@ -129,31 +113,13 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 	if err != nil {
 		return err
 	}
-	tx, err := c.NewTx(governance.Name, body, 5*time.Minute).Encode()
-	if err != nil {
+
+	id, outcome, result, err := a.govern(ctx, c, "change", body)
+	if outcome == "" {
 		return err
 	}
-
-	outs, err := c.SubmitMany(ctx, [][]byte{tx}, true)
-	o := outs[0]
-	j := changeJSON{ID: o.ID.String(), ChainID: change.ChainID, Change: change.Sequence, Outcome: "accepted"}
-
-	switch {
-	case o.Err != nil:
-		return fmt.Errorf("the change, transaction %s: %w", o.ID, a.nodeError(ctx, o.Err))
-
-	case o.Result == nil:
-		err = notYet(o.ID, a.nodeError(ctx, err))
-
-	case o.Result.Code != 0:
-		j.Outcome, err = "failed", fmt.Errorf("the change failed: %s", o.Result.Log)
-		if strings.Contains(o.Result.Log, governance.ErrSequence.Error()) {
-			err = fmt.Errorf("%w: another change was made at the same time; run it again", err)
-		}
-
-	default:
-		j.Outcome, j.Height, err = "result", o.Result.GetVersion().GetHeight(), nil
-	}
+	j := changeJSON{ID: id.String(), ChainID: name, Change: change.Sequence, Outcome: outcome,
+		Height: result.GetVersion().GetHeight()}
 
 	if asJSON {
 		if err != nil {
@@ -209,19 +175,4 @@ func (a *app) keepsQuorum(ctx context.Context, set []governance.Validator, chang
 	return fmt.Errorf("refused: after this change the chain would stand still, because only %d of %d of the power is "+
 		"present, and a block needs more than two thirds; absent: %s. Start these validators first and let them catch "+
 		"up, with this node among their peers, or give --force", q.Present, q.Total, strings.Join(absent, ", "))
-}
-
-func readGovernanceKey(file string) (ed25519.PrivateKey, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
-	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("%s: want the base64 of %d bytes, as 'coppice validators keygen' writes it", file,
-			ed25519.SeedSize)
-	}
-
-	return ed25519.NewKeyFromSeed(seed), nil
 }
