@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/internal/durable"
@@ -22,8 +20,7 @@ const AgentKeyFile = "agent.key"
 
 // WriteAgentKey writes the key of a home's agent. It overwrites nothing.
 func WriteAgentKey(home string, key ed25519.PrivateKey) error {
-	seed := base64.StdEncoding.EncodeToString(key.Seed())
-	if err := durable.OS.WriteNew(filepath.Join(home, AgentKeyFile), []byte(seed+"\n"), 0o600); err != nil {
+	if err := durable.OS.WriteNew(filepath.Join(home, AgentKeyFile), []byte(SeedText(key)), 0o600); err != nil {
 		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	return nil
@@ -49,7 +46,7 @@ func WriteGenesis(home string, g chain.Genesis) error {
 // key. Errors are exit.ErrConfig: the file has no key, or no agent of the genesis has it.
 func ReadAgent(home string, g chain.Genesis) (name string, key ed25519.PrivateKey, err error) {
 	path := filepath.Join(home, AgentKeyFile)
-	data, err := os.ReadFile(path)
+	key, err = ReadSeed(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil, nil
 	}
@@ -57,13 +54,6 @@ func ReadAgent(home string, g chain.Genesis) (name string, key ed25519.PrivateKe
 		return "", nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
-	if err != nil || len(seed) != ed25519.SeedSize {
-		return "", nil, fmt.Errorf("%w: %s: want the base64 of %d bytes, as 'coppice validators keygen' writes it",
-			exit.ErrConfig, path, ed25519.SeedSize)
-	}
-
-	key = ed25519.NewKeyFromSeed(seed)
 	public := key.Public().(ed25519.PublicKey)
 	for _, a := range g.Agents {
 		if public.Equal(ed25519.PublicKey(a.Key)) {

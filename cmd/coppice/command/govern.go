@@ -3,9 +3,7 @@ package command
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/base64"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -22,18 +21,11 @@ func governanceKey(cmd *cobra.Command, file string) (ed25519.PrivateKey, error) 
 	if file == "" {
 		return nil, usageError(cmd, "--key is missing: want the file of the governance key")
 	}
-	data, err := os.ReadFile(file)
+	key, err := home.ReadSeed(file)
 	if err != nil {
 		return nil, usageError(cmd, "--key: %w", err)
 	}
-
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
-	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, usageError(cmd, "--key: %s: want the base64 of %d bytes, as 'coppice validators keygen' writes it",
-			file, ed25519.SeedSize)
-	}
-
-	return ed25519.NewKeyFromSeed(seed), nil
+	return key, nil
 }
 
 // governed returns the name of the chain, which resets do not change, and the validators after the

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // validatorsKeygen is the command that makes a governance key.
@@ -28,8 +29,7 @@ of every chain whose genesis names the key.`,
 				return err
 			}
 
-			seed := base64.StdEncoding.EncodeToString(private.Seed())
-			if err := durable.OS.WriteNew(args[0], []byte(seed+"\n"), 0o600); err != nil {
+			if err := durable.OS.WriteNew(args[0], []byte(home.SeedText(private)), 0o600); err != nil {
 				return err
 			}
 			if err := durable.OS.SyncDir(filepath.Dir(args[0])); err != nil {
