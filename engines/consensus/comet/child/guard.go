@@ -114,9 +114,9 @@ func (g *guard) check(states dbm.DB) error {
 // the new one.
 func (g *guard) genesis(states dbm.DB) (*types.GenesisDoc, error) {
 	path := g.config.GenesisFile()
-	file, err := types.GenesisDocFromFile(path)
+	file, err := comethome.ReadGenesisDoc(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", comethome.ErrHome, err)
+		return nil, err
 	}
 
 	data, err := states.Get([]byte("genesisDoc")) // CometBFT's key

@@ -43,9 +43,9 @@ func signerOf(ctx context.Context, c *cfg.Config, key *p2p.NodeKey, f *peerFacts
 
 func remoteSigner(ctx context.Context, c *cfg.Config, key *p2p.NodeKey, f *peerFacts,
 	log cmtlog.Logger) (types.PrivValidator, error) {
-	doc, err := types.GenesisDocFromFile(c.GenesisFile())
+	doc, err := comethome.ReadGenesisDoc(c.GenesisFile())
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", comethome.ErrHome, err)
+		return nil, err
 	}
 	listener, err := privval.NewSignerListenerFromAddr(c.PrivValidatorListenAddr, key.PrivKey, log)
 	if err != nil {

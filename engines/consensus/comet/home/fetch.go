@@ -370,9 +370,9 @@ func (f fetcher) header(ctx context.Context, node, chainID string, height int64)
 // JoinChain writes a fetched chain into a home that Init has made: its genesis, its peers, and the
 // block to trust if there is one.
 func JoinChain(home string, c Chain) error {
-	doc, err := types.GenesisDocFromJSON(c.GenesisDoc)
+	doc, err := ParseGenesis(c.GenesisDoc)
 	if err != nil {
-		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
+		return fmt.Errorf("%w: %w", ErrHome, err)
 	}
 	if err := saveGenesis(home, doc); err != nil {
 		return err
@@ -386,9 +386,9 @@ func JoinChain(home string, c Chain) error {
 
 // readGenesisDoc decodes a genesis document of CometBFT.
 func readGenesisDoc(data []byte) (Genesis, error) {
-	doc, err := types.GenesisDocFromJSON(data)
+	doc, err := ParseGenesis(data)
 	if err != nil {
-		return Genesis{}, fmt.Errorf("genesis: %w", err)
+		return Genesis{}, err
 	}
 	return genesisOf(doc)
 }

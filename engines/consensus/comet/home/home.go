@@ -227,9 +227,9 @@ func ReadGenesis(home string) (Genesis, error) {
 	if err := whole(home, GenesisPath(home)); err != nil {
 		return Genesis{}, err
 	}
-	doc, err := types.GenesisDocFromFile(GenesisPath(home))
+	doc, err := ReadGenesisDoc(GenesisPath(home))
 	if err != nil {
-		return Genesis{}, fmt.Errorf("%w: %w", ErrHome, err)
+		return Genesis{}, err
 	}
 	return genesisOf(doc)
 }

@@ -255,9 +255,9 @@ func spares(c *cfg.Config, old, next Validator) error {
 // nextValidators returns the validators of the next block of a CometBFT that is not running.
 func nextValidators(c *cfg.Config) ([]*types.Validator, error) {
 	if !exists(filepath.Join(c.DBDir(), "state.db")) {
-		g, err := types.GenesisDocFromFile(c.GenesisFile())
+		g, err := ReadGenesisDoc(c.GenesisFile())
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrHome, err)
+			return nil, err
 		}
 		var set []*types.Validator
 		for _, v := range g.Validators {

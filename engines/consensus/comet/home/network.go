@@ -11,7 +11,6 @@ import (
 
 	"github.com/cometbft/cometbft/crypto/ed25519"
 	cmtjson "github.com/cometbft/cometbft/libs/json"
-	"github.com/cometbft/cometbft/types"
 
 	"github.com/coppice-go/coppice/engines/chain"
 )
@@ -41,7 +40,7 @@ func (m Member) Check() error {
 // GenesisSum returns a sum of a genesis in CometBFT's form, in hexadecimal. The layout of the file
 // does not count.
 func GenesisSum(doc []byte) (string, error) {
-	g, err := types.GenesisDocFromJSON(doc)
+	g, err := ParseGenesis(doc)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNetwork, err)
 	}
@@ -139,7 +138,7 @@ func Install(home string, n NetworkFile) error {
 	if err != nil {
 		return err
 	}
-	doc, err := types.GenesisDocFromJSON(n.Genesis)
+	doc, err := ParseGenesis(n.Genesis)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNetwork, err)
 	}

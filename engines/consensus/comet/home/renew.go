@@ -41,9 +41,9 @@ func Renew(home string, e Epoch) error {
 	if err := keepFirstGenesis(home); err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)
 	}
-	doc, err := types.GenesisDocFromFile(firstGenesisPath(home))
+	doc, err := ReadGenesisDoc(firstGenesisPath(home))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrHome, err)
+		return err
 	}
 
 	if err := removeChain(c); err != nil {
@@ -100,9 +100,9 @@ func ReadFirstGenesis(home string) (Genesis, error) {
 	if !exists(path) {
 		return ReadGenesis(home)
 	}
-	doc, err := types.GenesisDocFromFile(path)
+	doc, err := ReadGenesisDoc(path)
 	if err != nil {
-		return Genesis{}, fmt.Errorf("%w: %w", ErrHome, err)
+		return Genesis{}, err
 	}
 	return genesisOf(doc)
 }

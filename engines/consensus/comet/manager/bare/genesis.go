@@ -16,38 +16,6 @@ import (
 // keyType is the type of a validator key in CometBFT's JSON.
 const keyType = ed25519.PubKeyName
 
-// parseGenesis returns the genesis of a file. CometBFT's own function panics if a key is missing or
-// short.
-func parseGenesis(data []byte) (*types.GenesisDoc, error) {
-	var raw struct {
-		Validators []struct {
-			Name   string `json:"name"`
-			PubKey *struct {
-				Type  string `json:"type"`
-				Value []byte `json:"value"`
-			} `json:"pub_key"`
-		} `json:"validators"`
-	}
-
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return nil, fmt.Errorf("genesis: %w", err)
-	}
-
-	for i, v := range raw.Validators {
-		if v.PubKey == nil || v.PubKey.Type != keyType || len(v.PubKey.Value) != ed25519.PubKeySize {
-			return nil, fmt.Errorf("genesis: validators[%d] (%q): pub_key: want a key of type %s with %d bytes in "+
-				"base64",
-				i, v.Name, keyType, ed25519.PubKeySize)
-		}
-	}
-
-	doc, err := types.GenesisDocFromJSON(data)
-	if err != nil {
-		return nil, fmt.Errorf("genesis: %w", err)
-	}
-	return doc, nil
-}
-
 // Period is what a hard reset makes of the genesis.
 type Period struct {
 	GenesisTime   string // RFC 3339; empty leaves that of the genesis
@@ -88,7 +56,7 @@ func finished(doc map[string]json.RawMessage) ([]byte, *types.GenesisDoc, error)
 	if err != nil {
 		return nil, nil, fmt.Errorf("genesis: %w", err)
 	}
-	parsed, err := parseGenesis(text)
+	parsed, err := comethome.ParseGenesis(text)
 	return text, parsed, err
 }
 

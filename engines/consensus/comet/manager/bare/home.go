@@ -93,15 +93,7 @@ func (h *Home) Config() (*cfg.Config, error) { return comethome.ReadConfig(h.dir
 
 // Genesis reads the genesis.
 func (h *Home) Genesis() (*types.GenesisDoc, error) {
-	data, err := os.ReadFile(comethome.GenesisPath(h.dir))
-	if err != nil {
-		return nil, fmt.Errorf("%w: genesis: %w", comethome.ErrHome, err)
-	}
-	doc, err := parseGenesis(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", comethome.ErrHome, comethome.GenesisPath(h.dir), err)
-	}
-	return doc, nil
+	return comethome.ReadGenesisDoc(comethome.GenesisPath(h.dir))
 }
 
 // ForStart makes the home ready for a start of CometBFT: nobody is dialled but the persistent
