@@ -20,6 +20,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 	"github.com/coppice-go/coppice/internal/recordlog"
+	"github.com/coppice-go/coppice/internal/syserr"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -192,18 +193,10 @@ func openError(err error) error {
 	if errors.Is(err, pebble.ErrDBDoesNotExist) {
 		return fmt.Errorf("%w: %w", ErrNone, err)
 	}
-	if OfSystem(err) {
+	if syserr.Is(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
-}
-
-// OfSystem reports whether an error of reading files comes from the operating system, such as a
-// missing permission, a file system that is mounted read-only, or a full disk. Such an error says
-// nothing about what the files hold. A file that is missing is not such an error.
-func OfSystem(err error) bool {
-	var sys syscall.Errno
-	return errors.As(err, &sys) && sys != syscall.ENOENT && sys != syscall.ENOTDIR && sys != syscall.EISDIR
 }
 
 // unlocked is a file system on which locks exclude nobody.

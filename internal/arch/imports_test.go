@@ -27,6 +27,7 @@ var layers = []struct {
 		"the command is the top"},
 	{"internal/durable", nil, "it knows files and nothing of what they hold"},
 	{"internal/flock", nil, "it knows files and nothing of what they lock"},
+	{"internal/syserr", nil, "it knows errors and nothing of what was read"},
 	{"internal/recordlog", nil, "it knows bytes and nothing of the database that wrote them"},
 	{"internal/arch", []string{"internal/arch"}, "rules about the house do not depend on it"},
 	{"internal/readme", []string{"supervisor", "node", "client"}, "the README's code is compiled"},

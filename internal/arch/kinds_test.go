@@ -29,11 +29,12 @@ var kinds = []struct {
 	reason string
 }{
 	{engine, []string{"engines", "engines/chain", "engines/tail", "pubsub", "eventlog", "supervisor", "proto",
-		"internal/durable", "internal/flock", "internal/recordlog"},
+		"internal/durable", "internal/flock", "internal/recordlog", "internal/syserr"},
 		"engines never import engines: each declares the small interface that it consumes, so that it can be read, " +
 			"tested and replaced by itself, and node connects them"},
 	{driver, []string{"engines", "engines/chain", "engines/tail", "engines/consensus", "engines/backend/governance",
-		"eventlog", "supervisor", "proto", "internal/durable", "internal/flock", "internal/recordlog"},
+		"eventlog", "supervisor", "proto", "internal/durable", "internal/flock", "internal/recordlog",
+		"internal/syserr"},
 		"a driver is handed the node through the interfaces of engines/consensus, so that drivers can be exchanged; " +
 			"governance decides on what drivers do"},
 	{sink, []string{"engines", "engines/chain", "engines/tail", "engines/streams", "eventlog", "supervisor", "proto"},

@@ -16,9 +16,9 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
-	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/syserr"
 	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/history"
@@ -117,7 +117,7 @@ func Verify(ctx context.Context, src string, progress func(step string, done, to
 		switch {
 		case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 			return fmt.Errorf("%w: backup %s: %w", exit.ErrConfig, src, err)
-		case storage.OfSystem(err), ctx.Err() != nil:
+		case syserr.Is(err), ctx.Err() != nil:
 			return fmt.Errorf("backup %s: %w", src, err)
 		}
 		return fmt.Errorf("%w: backup %s: %w", exit.ErrDamage, src, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/syserr"
 	"github.com/coppice-go/coppice/node/inflight"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -101,7 +102,7 @@ func Classify(err error) error {
 // Damaged returns err as ErrDamage, unless it is an error of the operating system, which says
 // nothing about what the files hold.
 func Damaged(err error) error {
-	if storage.OfSystem(err) {
+	if syserr.Is(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrDamage, err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
+	"github.com/coppice-go/coppice/internal/syserr"
 )
 
 // Dir is a directory of snapshots. Only one of its methods may run at a time, except List.
@@ -259,7 +260,7 @@ func (d Dir) Verify(ctx context.Context, id string, progress func(done, total ui
 func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress func(done, total uint64)) error {
 	damaged := func(format string, args ...any) error {
 		err := fmt.Errorf(format, args...)
-		if storage.OfSystem(err) {
+		if syserr.Is(err) {
 			return fmt.Errorf("snapshot %s: %w", dir, err)
 		}
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, dir, err)

@@ -21,6 +21,8 @@ import (
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
+
+	"github.com/coppice-go/coppice/internal/syserr"
 )
 
 // Errors about the state that keeps a validator from signing twice.
@@ -312,7 +314,7 @@ func signingError(path string, err error) error {
 	switch err = withPath(path, err); {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %w", ErrHome, err)
-	case ofSystem(err):
+	case syserr.Is(err):
 		return err
 	}
 	return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+

@@ -7,11 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	cfg "github.com/cometbft/cometbft/config"
 
 	"github.com/coppice-go/coppice/internal/recordlog"
+	"github.com/coppice-go/coppice/internal/syserr"
 )
 
 // The databases of CometBFT that hold its chain.
@@ -44,16 +44,10 @@ func damaged(dir string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %w", ErrHome, err)
-	case ofSystem(err):
+	case syserr.Is(err):
 		return fmt.Errorf("the database %s: %w", dir, err)
 	}
 	return fmt.Errorf("%w: the database %s: %w; %s", ErrChainDamage, dir, err, Cure)
-}
-
-// ofSystem reports whether an error of work on files comes from the operating system, and says
-// nothing about what the files hold. A file that is missing is not such an error.
-func ofSystem(err error) bool {
-	return errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // CheckChainData returns an error if CometBFT must not start with its databases: one cannot be
