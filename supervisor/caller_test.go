@@ -2,6 +2,7 @@ package supervisor_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,11 +228,15 @@ func TestSelfCall_TwoStopEachOther(t *testing.T) {
 	for range 20 {
 		f := newFamily(t)
 		got := make(chan error, 2)
+		var both sync.WaitGroup // a child that is stopped before its order would never take it
+		both.Add(2)
 		for _, x := range []struct {
 			from *probe
 			id   string
 		}{{f.p, "q"}, {f.q, "p"}} {
 			x.from.do(func(ctx context.Context) error {
+				both.Done()
+				both.Wait()
 				got <- f.sub.TerminateChild(context.WithoutCancel(ctx), x.id)
 				return x.from.serve(ctx)
 			})

@@ -194,7 +194,7 @@ func Lint(spec Spec, children []Child) []string {
 
 // fills reports whether restart attempts that come this far apart can never exceed the limit.
 func (i Intensity) fills(apart time.Duration) bool {
-	return i.Max > 0 && apart > 0 && float64(apart)*float64(i.Max) >= float64(i.Period)
+	return i.Max > 0 && i.Max != Unlimited && apart > 0 && float64(apart)*float64(i.Max) >= float64(i.Period)
 }
 
 // lintSupervisor returns the warnings about a child that is a supervisor.

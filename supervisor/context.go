@@ -4,11 +4,49 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/pprof"
 	"sync"
 	"time"
 )
 
 type incarnationKey struct{}
+
+// incContext is the context of an incarnation: cancelled by it alone, with its number and its
+// labels beside the values of its supervisor's context.
+type incContext incarnation
+
+// Deadline implements context.Context.
+func (c *incContext) Deadline() (time.Time, bool) { return c.life.Deadline() }
+
+// Done implements context.Context.
+func (c *incContext) Done() <-chan struct{} { return c.life.Done() }
+
+// Err implements context.Context.
+func (c *incContext) Err() error { return c.life.Err() }
+
+// Value implements context.Context.
+func (c *incContext) Value(key any) any {
+	if key == (incarnationKey{}) {
+		return (*incarnation)(c)
+	}
+	if v := c.labels.Value(key); v != nil {
+		return v
+	}
+	return c.life.Value(key)
+}
+
+// labelsOf returns the profiler labels of ctx as pairs in the order of their names, without those
+// of an incarnation.
+func labelsOf(ctx context.Context) []string {
+	var pairs []string
+	pprof.ForLabels(ctx, func(key, value string) bool {
+		if key != labelIncarnation && key != labelChild {
+			pairs = append(pairs, key, value)
+		}
+		return true
+	})
+	return pairs
+}
 
 func incarnationOf(ctx context.Context) *incarnation {
 	inc, _ := ctx.Value(incarnationKey{}).(*incarnation)
@@ -29,7 +67,7 @@ func SetInfo(ctx context.Context, v any) {
 	if inc := incarnationOf(ctx); inc != nil {
 		inc.mu.Lock()
 		defer inc.mu.Unlock()
-		inc.info = v
+		inc.rareLocked().info = v
 	}
 }
 
@@ -85,10 +123,24 @@ func Faults(ctx context.Context) <-chan Fault {
 func (inc *incarnation) faultChannel() chan Fault {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
-	if inc.faults == nil {
-		inc.faults = make(chan Fault)
+	r := inc.rareLocked()
+	if r.faults == nil {
+		r.faults = make(chan Fault)
 	}
-	return inc.faults
+	return r.faults
+}
+
+// OnInject has notify called each time that Inject begins to offer a fault to the child of ctx. The
+// result reports whether a fault is on offer, so that the child needs to receive from Faults only
+// then. notify must not wait. A child has one notify; outside of any tree OnInject has no effect.
+func OnInject(ctx context.Context, notify func()) (offered func() bool) {
+	inc := incarnationOf(ctx)
+	if inc == nil {
+		return func() bool { return false }
+	}
+	r := inc.rarePart()
+	r.onOffer.Store(&notify)
+	return func() bool { return r.offers.Load() > 0 }
 }
 
 // InjectTimeout bounds an Inject whose context has no deadline.
@@ -105,11 +157,18 @@ func (inc *incarnation) inject(ctx context.Context, f Fault) error {
 		defer cancel()
 	}
 
+	r := inc.rarePart()
+	r.offers.Add(1)
+	defer r.offers.Add(-1)
+	if notify := r.onOffer.Load(); notify != nil {
+		(*notify)()
+	}
+
 	select {
 	case inc.faultChannel() <- f:
 		inc.emit(func(h Header) Event { return FaultInjected{Header: h, Fault: f.Name} })
 		return nil
-	case <-inc.ctx.Done():
+	case <-inc.life.Done():
 		return fmt.Errorf("%s: %w: it is ending", inc.subject(), ErrNotInjectable)
 	case <-ctx.Done():
 		return fmt.Errorf("%s: %w: %w", inc.subject(), ErrNotInjectable, context.Cause(ctx))
@@ -156,7 +215,10 @@ func (r Ref) Info() any {
 	}
 	r.inc.mu.Lock()
 	defer r.inc.mu.Unlock()
-	return r.inc.info
+	if r.inc.rare == nil {
+		return nil
+	}
+	return r.inc.rare.info
 }
 
 // Alive reports whether the incarnation has not ended and is no orphan.
@@ -178,7 +240,7 @@ func Monitor(ref Ref) <-chan Exit {
 		c <- Exit{Class: Abnormal, Err: ErrNotFound}
 		return c
 	}
-	ref.inc.onExit(func(e Exit) { c <- e })
+	ref.inc.watch(&watcher{send: c})
 	return c
 }
 
@@ -226,4 +288,77 @@ func tie(a, b *incarnation) {
 	}
 	watch(a, b)
 	watch(b, a)
+}
+
+// watcher is one who is told of an exit. Those of one incarnation are a ring, in the order in which
+// they came; its mu guards it.
+type watcher struct {
+	prev, next *watcher
+	call       func(Exit)
+	send       chan<- Exit // if call is nil; has room
+}
+
+// tell tells w, the oldest of a ring, and those after it. The ring belongs to the caller.
+func (w *watcher) tell(exit *Exit) {
+	for x := w; x != nil; {
+		if x.call == nil {
+			x.send <- *exit
+		} else {
+			x.call(*exit)
+		}
+		if x = x.next; x == w {
+			return
+		}
+	}
+}
+
+// watch tells w of the exit, at once if there is one.
+func (inc *incarnation) watch(w *watcher) {
+	if !inc.addWatcher(w) {
+		w.tell(inc.exit())
+	}
+}
+
+// addWatcher adds w to the ring. It returns false if the exit is known.
+func (inc *incarnation) addWatcher(w *watcher) bool {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+
+	w.prev, w.next = w, w
+	if inc.known {
+		return false
+	}
+
+	if first := inc.watchers; first == nil {
+		inc.watchers = w
+	} else {
+		w.prev, w.next = first.prev, first
+		first.prev.next, first.prev = w, w
+	}
+	return true
+}
+
+// unwatch takes w off the ring, unless it is being told.
+func (inc *incarnation) unwatch(w *watcher) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+
+	if inc.known || w.next == nil {
+		return
+	}
+	if inc.watchers == w {
+		inc.watchers = w.next
+	}
+	if w.next == w {
+		inc.watchers = nil
+	}
+	w.prev.next, w.next.prev = w.next, w.prev
+	w.prev, w.next = nil, nil
+}
+
+// onExit calls f with the exit, at once if there is one. cancel withdraws f.
+func (inc *incarnation) onExit(f func(Exit)) (cancel func()) {
+	w := &watcher{call: f}
+	inc.watch(w)
+	return func() { inc.unwatch(w) }
 }

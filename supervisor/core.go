@@ -21,7 +21,8 @@ type core struct {
 	window    window
 	orphan    *GiveUpError // the first orphan that must be escalated, or that a stop has met
 
-	ending error // set in the run's goroutine when the run is to end by itself
+	unwatch func() bool // ends the wake-up by the end of own's context
+	ending  error       // set in the run's goroutine when the run is to end by itself
 }
 
 // roster is the children of one run, which a Supervisor and a Dynamic keep differently. core.mu is
@@ -33,8 +34,8 @@ type roster interface {
 	// byName returns the child with that ID, nil if there is none.
 	byName(id string) kid
 	// draw adds to t what this kind of supervisor shows of itself, and returns the children that t
-	// is to list.
-	draw(t *Tree) []kid
+	// is to list, none unless deep is set.
+	draw(t *Tree, deep bool) []kid
 }
 
 // kid is one child: a *record or an *instance.
@@ -62,6 +63,8 @@ func (s *slot) common() *slot { return s }
 func (r *core) join(ctx context.Context, name string, self any, kids roster, observers []Observer) (err error) {
 	r.box = newMailbox()
 	if r.scope, err = newScope(ctx, name, self, kids, observers); err == nil {
+		r.wake = r.box.poke
+		r.unwatch = context.AfterFunc(r.own.life, r.wake)
 		r.own.attach(r)
 	}
 	return err
@@ -73,6 +76,24 @@ func (r *core) update(f func()) {
 	f()
 	r.mu.Unlock()
 	r.hub.changes.fire()
+}
+
+// updateKid is update for a change of the child with that ID, which Watches then look at.
+func (r *core) updateKid(id string, f func()) {
+	r.update(f)
+	r.hub.touchKid(r, id)
+}
+
+// updateOwn is update for a change of what the supervisor shows of itself.
+func (r *core) updateOwn(f func()) {
+	r.update(f)
+	r.hub.touch(r.own.path, false)
+}
+
+// updateKids is update for a change of the list of children.
+func (r *core) updateKids(f func()) {
+	r.update(f)
+	r.hub.touch(r.own.path, true)
 }
 
 func (r *core) gone() error { return fmt.Errorf("supervisor %s %w", r.own.subject(), ErrNotRunning) }
@@ -93,42 +114,46 @@ func (r *core) loop() error {
 // receive returns the next message; ok is false when the run was asked to stop.
 func (r *core) receive() (m message, ok bool) {
 	for {
-		r.update(func() { r.busy = false })
-		if r.stopping() {
-			return m, false
+		stop := r.stopping()
+		r.mu.Lock()
+		if ok = false; !stop {
+			m, ok = r.box.take()
+		}
+		changed := r.busy != ok
+		r.busy = ok
+		r.mu.Unlock()
+		if changed {
+			r.hub.changes.fire()
 		}
 
-		r.update(func() { m, r.busy = r.box.take() })
-		if r.busy {
-			return m, true
+		if stop || ok {
+			return m, ok
 		}
-
-		select {
-		case <-r.box.signal:
-		case <-r.halt:
-		case <-r.own.ctx.Done():
-		}
+		<-r.box.signal // the end of own's context and requestHalt send it too
 	}
 }
 
 // end ends the run with err, after its children have been stopped. It calls over before done is
 // closed.
 func (r *core) end(err error, over func()) {
+	r.unwatch()
 	for _, m := range r.box.close() {
 		m.refuse()
 	}
 
-	r.update(func() { r.state, err = NotRunning, withOrphan(err, r.orphan) })
+	r.updateKids(func() { r.state, err = NotRunning, withOrphan(err, r.orphan) })
 	r.finish(err)
 	over()
 	r.ended()
 }
 
 // attempt counts one attempt to restart a child (OTP rule 39) and announces it. If the limit does
-// not allow the attempt, tooMany is the error with which the supervisor gives up. r.mu is held.
-func (r *core) attempt(s *slot) (delay time.Duration, tooMany *GiveUpError) {
-	path := r.pathOf(s.id)
-	n, ok := r.window.add(time.Now(), r.intensity)
+// not allow the attempt, tooMany is the error with which the supervisor gives up. path is the
+// child's. r.mu is held.
+func (r *core) attempt(s *slot, path string, now time.Time) (delay time.Duration, tooMany *GiveUpError) {
+	r.hub.touch(path, false)
+	r.hub.touch(r.own.path, false)
+	n, ok := r.window.add(now, r.intensity)
 	if !ok {
 		tooMany = r.giveUpError(path, ErrMaxIntensity, *s.lastExit)
 		tooMany.Attempts = n
@@ -138,9 +163,7 @@ func (r *core) attempt(s *slot) (delay time.Duration, tooMany *GiveUpError) {
 	s.attempts++
 	s.restarts++
 	delay = s.child.Backoff.delay(s.attempts, rand.Float64())
-	r.hub.emit(path, 0, func(h Header) Event {
-		return RestartScheduled{Header: h, Attempt: s.attempts, InWindow: n, Delay: delay}
-	})
+	r.hub.noteScheduled(path, s.attempts, n, delay, now)
 
 	return delay, nil
 }

@@ -52,7 +52,7 @@ const (
 
 // judge decides on an exit by OTP rules 36 and 37, and by suture's sentinels ErrDoNotRestart and
 // ErrTerminateSupervisorTree. reported is whether OTP would report the exit.
-func judge(r Restart, e Exit) (v verdict, reported bool) {
+func judge(r Restart, e *Exit) (v verdict, reported bool) {
 	switch {
 	case e.terminate:
 		return endTree, true
@@ -79,7 +79,7 @@ func judge(r Restart, e Exit) (v verdict, reported bool) {
 // quiet for a permanent child too, and a nil that it returned before is not. With the shutdown time
 // Brutal, an end that the stop or Kill caused is quiet, and a permanent child that had already
 // ended in another way is reported.
-func quietStop(r Restart, shutdown time.Duration, e Exit) bool {
+func quietStop(r Restart, shutdown time.Duration, e *Exit) bool {
 	switch {
 	case e.Orphaned:
 		return false

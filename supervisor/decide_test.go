@@ -103,7 +103,7 @@ func TestRule58_QuietStopTable(t *testing.T) {
 		{Transient, Brutal, Exit{Class: Shutdown}, true},
 		{Temporary, Brutal, Exit{Class: Normal}, true},
 	} {
-		require.Equal(t, c.quiet, quietStop(c.restart, c.shutdown, c.exit), "%v", c)
+		require.Equal(t, c.quiet, quietStop(c.restart, c.shutdown, &c.exit), "%v", c)
 	}
 }
 

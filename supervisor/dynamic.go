@@ -218,8 +218,62 @@ func (d *Dynamic[A]) CountChildren() (Counts, error) {
 // oldest TreeInstances instances. When no run is in progress, it shows the supervisor alone.
 func (d *Dynamic[A]) Tree() Tree {
 	if r := d.run.Load(); r != nil {
-		return r.tree()
+		return r.tree(true)
 	}
 	spec := d.specification()
 	return Tree{ID: spec.Name, Kind: DynamicKind, Intensity: spec.Intensity}
 }
+
+// await waits until the start has been acknowledged, or the owner knows of the end. If ctx ends
+// first, it returns the cause.
+func (inc *incarnation) await(ctx context.Context) error {
+	for {
+		select {
+		case <-inc.wake:
+			if inc.answered() {
+				return nil
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// answered reports whether the start was acknowledged, or the owner knows of the end.
+func (inc *incarnation) answered() bool {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	return inc.isAcked || inc.known
+}
+
+// waiterLocked returns a channel for one caller of startChild. r.mu is held.
+func (r *dynamicRun) waiterLocked() chan struct{} {
+	if n := len(r.waiters); n > 0 {
+		w := r.waiters[n-1]
+		r.waiters = r.waiters[:n-1]
+		return w
+	}
+	return make(chan struct{}, 1)
+}
+
+// giveBack makes the channel of a caller free for the next one.
+func (r *dynamicRun) giveBack(inc *incarnation) {
+	inc.mu.Lock()
+	w := inc.wake
+	inc.wake = nil
+	inc.mu.Unlock()
+
+	select {
+	case <-w: // the end followed the acknowledgment at once
+	default:
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.waiters) < maxWaiters {
+		r.waiters = append(r.waiters, w)
+	}
+}
+
+// maxWaiters is the number of channels for callers of startChild that a run keeps.
+const maxWaiters = 16

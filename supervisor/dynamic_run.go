@@ -23,6 +23,7 @@ type dynamicRun struct {
 	numbered  uint64
 	unclean   map[string]*ShutdownError // ends while stopping that were not quiet, by reason
 	drained   chan struct{}             // closed when stopping and empty
+	waiters   []chan struct{}           // of callers of startChild; none of them is in use
 }
 
 // instance is one child of a Dynamic. core.mu guards it.
@@ -81,21 +82,24 @@ func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbo
 	}
 }
 
-// incarnate gives the instance a new incarnation. r.mu is held.
-func (r *dynamicRun) incarnate(in *instance) *incarnation {
-	inc := r.newChild(in.id, &r.child)
+// firstLife is a temporary instance with its only incarnation.
+type firstLife struct {
+	instance
+	inc incarnation
+}
+
+// incarnate gives the instance its incarnation inc, at path. r.mu is held.
+func (r *dynamicRun) incarnate(in *instance, inc *incarnation, path string) {
+	r.specify(inc, in.id, path, &r.child)
+	inc.newContext(r.base, &r.above, time.Now())
 	in.inc = inc
 	r.hub.changes.fire()
+	r.hub.touch(r.own.path, true)
 
 	if r.verbose {
-		explicit := in.first
-		inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
-		inc.onAck = func(h Header) Event {
-			return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)}
-		}
+		inc.isVerbose, inc.isExplicit = true, in.first
+		r.hub.noteStarting(inc, inc.began)
 	}
-
-	return inc
 }
 
 func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc) (Ref, error) {
@@ -115,8 +119,9 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 		return Ref{}, fmt.Errorf("%s: %w: %d", r.own.subject(), ErrMaxChildren, r.most)
 	}
 
+	path := ""
 	if id == "" {
-		id = r.nextID()
+		id, path = r.nextID()
 	} else if in, taken := r.instances[id]; taken {
 		defer r.mu.Unlock()
 		if in.inc == nil {
@@ -125,34 +130,43 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 		return Ref{}, &AlreadyStartedError{Ref: Ref{in.inc}}
 	}
 
-	in := &instance{slot: slot{id: id, child: &r.child}, first: true}
-	if r.child.Restart != Temporary {
-		in.start = start
+	if path == "" {
+		path = r.pathOf(id)
 	}
 
+	var in *instance
+	var inc *incarnation
+	if r.child.Restart == Temporary {
+		l := new(firstLife)
+		in, inc = &l.instance, &l.inc
+	} else {
+		in, inc = &instance{start: start}, new(incarnation)
+	}
+
+	in.id, in.child, in.first = id, &r.child, true
 	r.instances[id] = in
-	inc := r.incarnate(in)
+	r.incarnate(in, inc, path)
+	inc.wake = r.waiterLocked()
 	r.mu.Unlock()
 
 	inc.launch(start)
 
-	select {
-	case <-inc.acked:
-	case <-inc.done:
-		if !inc.started() {
-			err := inc.startFailure()
-			if err == ErrIgnore {
-				return Ref{}, nil
-			}
-			return Ref{}, passThrough(&StartError{Path: inc.path, ID: id, Err: err})
-		}
+	err := inc.await(ctx)
+	r.giveBack(inc)
 
-	case <-ctx.Done():
-		r.tell(in, context.Cause(ctx))
-		return Ref{}, context.Cause(ctx)
+	switch {
+	case err != nil:
+		r.tell(in, err)
+		return Ref{}, err
+
+	case inc.started():
+		return Ref{inc}, nil
 	}
 
-	return Ref{inc}, nil
+	if err = inc.startFailure(); err == ErrIgnore {
+		return Ref{}, nil
+	}
+	return Ref{}, passThrough(&StartError{Path: inc.path, ID: id, Err: err})
 }
 
 // tell tells the instance to end, in whatever incarnation it is by now, and does not wait.
@@ -176,18 +190,54 @@ func (r *dynamicRun) tell(in *instance, cause error) {
 	}
 }
 
-func (r *dynamicRun) nextID() string {
+// nextID returns the next free ID, and its path.
+func (r *dynamicRun) nextID() (id, path string) {
 	for {
 		r.numbered++
-		id := strconv.FormatUint(r.numbered, 10)
+		var room [64]byte
+		text := room[:0]
+		if r.own.path != "" {
+			text = append(append(text, r.own.path...), '/')
+		}
+		above := len(text)
+
+		path = string(strconv.AppendUint(text, r.numbered, 10))
+		id = path[above:]
 		if _, taken := r.instances[id]; !taken {
-			return id
+			return id, path
 		}
 	}
 }
 
 // exited records the end of an incarnation, in the goroutine that was its last.
-func (r *dynamicRun) exited(inc *incarnation) {
+func (r *dynamicRun) exited(inc *incarnation) (awaited bool) {
+	if !r.endedQuietly(inc) {
+		r.recordExit(inc)
+	}
+	return false
+}
+
+// endedQuietly is recordExit for the usual end, that of a temporary instance that returned nil,
+// which nobody is told of. It reports whether the end was one. recordExit has a large frame, and
+// the goroutine of a short-lived instance has a small stack: to grow it would cost more than all
+// else.
+func (r *dynamicRun) endedQuietly(inc *incarnation) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	in := r.instances[inc.name]
+	if in == nil || in.inc != inc || in.stopping || in.start != nil || r.state != Running || r.verbose ||
+		inc.exit().Class != Normal || !inc.started() {
+		return false
+	}
+
+	in.first = false
+	r.forget(in)
+	return true
+}
+
+// recordExit is exited for any end.
+func (r *dynamicRun) recordExit(inc *incarnation) {
 	r.mu.Lock()
 	in := r.instances[inc.name]
 	if in == nil || in.inc != inc {
@@ -195,12 +245,12 @@ func (r *dynamicRun) exited(inc *incarnation) {
 		return
 	}
 
-	exit, started := inc.exit, inc.started()
+	exit, started := inc.exit(), inc.started()
 	first := in.first
 	in.first = false
 
 	if exit.Orphaned && inc.orphanPolicy() == Escalate && r.orphan == nil {
-		r.orphan = r.giveUpError(inc.path, ErrOrphan, exit)
+		r.orphan = r.giveUpError(inc.path, ErrOrphan, *exit)
 		if r.state == Running {
 			r.box.put(notice(func() { r.giveUp(r.orphan) }))
 		}
@@ -228,8 +278,9 @@ func (r *dynamicRun) exited(inc *incarnation) {
 			r.forget(in)
 			break
 		}
-		exit.Class, exit.Err = Abnormal, err
-		r.again(in, exit)
+		failed := *exit
+		failed.Class, failed.Err = Abnormal, err
+		r.again(in, &failed)
 
 	default:
 		kept := r.child.Restart
@@ -240,7 +291,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 		v, reported := judge(kept, exit)
 		if reported || r.verbose {
 			event = func(h Header) Event {
-				return ChildExited{Header: h, Exit: exit, Restart: kept, Reported: reported}
+				return ChildExited{Header: h, Exit: *exit, Restart: kept, Reported: reported}
 			}
 		}
 
@@ -279,6 +330,7 @@ func (r *dynamicRun) forget(in *instance) {
 	}
 	delete(r.instances, in.id)
 	r.hub.changes.fire()
+	r.hub.touch(r.own.path, true)
 	if r.state == Stopping && len(r.instances) == 0 {
 		close(r.drained)
 	}
@@ -288,14 +340,14 @@ func (r *dynamicRun) forget(in *instance) {
 // end was not quiet. Either is nil if there is nothing to emit. While the run stops, ends that are
 // not quiet are collected instead. r.mu is held.
 func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, unclean func(Header) Event) {
-	exit := inc.exit
+	exit := inc.exit()
 	if !quietStop(Temporary, r.child.Shutdown, exit) {
 		if r.state == Running {
-			unclean = func(h Header) Event { return ShutdownError{Header: h, Exit: exit, Count: 1} }
+			unclean = func(h Header) Event { return ShutdownError{Header: h, Exit: *exit, Count: 1} }
 		} else if e := r.unclean[exit.String()]; e != nil {
 			e.Count++
 		} else {
-			r.unclean[exit.String()] = &ShutdownError{Exit: exit, Count: 1}
+			r.unclean[exit.String()] = &ShutdownError{Exit: *exit, Count: 1}
 		}
 	}
 
@@ -306,13 +358,14 @@ func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, u
 		err := inc.startFailure()
 		return func(h Header) Event { return ChildStartFailed{Header: h, Explicit: explicit, Err: err} }, unclean
 	default:
-		return func(h Header) Event { return ChildStopped{Header: h, Exit: exit} }, unclean
+		return func(h Header) Event { return ChildStopped{Header: h, Exit: *exit} }, unclean
 	}
 }
 
 // again asks the run's goroutine to make the next attempt to restart the instance. r.mu is held.
-func (r *dynamicRun) again(in *instance, exit Exit) {
-	in.inc, in.lastExit = nil, &exit
+func (r *dynamicRun) again(in *instance, exit *Exit) {
+	in.inc, in.lastExit = nil, exit
+	r.hub.touch(r.own.path, true)
 	r.box.put(notice(func() { r.restart(in) }))
 }
 
@@ -328,7 +381,7 @@ func (r *dynamicRun) restart(in *instance) {
 		return
 	}
 
-	delay, tooMany := r.attempt(&in.slot)
+	delay, tooMany := r.attempt(&in.slot, r.pathOf(in.id), time.Now())
 	if tooMany != nil {
 		r.forget(in)
 		r.mu.Unlock()
@@ -351,7 +404,8 @@ func (r *dynamicRun) perform(in *instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.waiting(in) {
-		r.incarnate(in).launch(in.start)
+		r.incarnate(in, new(incarnation), r.pathOf(in.id))
+		in.inc.launch(in.start)
 	}
 }
 
@@ -395,8 +449,8 @@ func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation
 	inc.stop()
 
 	select {
-	case <-inc.done:
-		if inc.exit.Orphaned {
+	case <-inc.doneChan():
+		if inc.exit().Orphaned {
 			return fmt.Errorf("%q %w", id, ErrOrphan)
 		}
 		return nil
@@ -466,4 +520,74 @@ func (r *dynamicRun) forgetWaiting(in *instance) {
 		in.timer.Stop()
 	}
 	delete(r.instances, in.id)
+}
+
+func (in *instance) status() State {
+	switch {
+	case in.inc == nil:
+		return Restarting
+	case in.stopping:
+		return Stopping
+	case !in.inc.started():
+		return Starting
+	default:
+		return Running
+	}
+}
+
+func (in *instance) kindOf() Kind {
+	if in.inc == nil {
+		return Worker
+	}
+	return in.inc.kindOf()
+}
+
+func (r *dynamicRun) byName(id string) kid {
+	if in := r.instances[id]; in != nil {
+		return in
+	}
+	return nil
+}
+
+func (r *dynamicRun) all() []kid {
+	out := make([]kid, 0, len(r.instances))
+	for _, in := range r.instances {
+		out = append(out, in)
+	}
+	return out
+}
+
+func (r *dynamicRun) draw(t *Tree, deep bool) []kid {
+	t.Kind, t.Instances = DynamicKind, len(r.instances)
+	list := make([]*instance, 0, len(r.instances))
+
+	for _, in := range r.instances {
+		list = append(list, in)
+		t.Busy = t.Busy || (in.inc != nil && !Ref{in.inc}.Alive())
+		if in.inc != nil && in.inc.seen(in.status()) == Running {
+			t.InstancesRunning++
+		}
+	}
+
+	if !deep {
+		return nil
+	}
+
+	slices.SortFunc(list, func(a, b *instance) int {
+		return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id))
+	})
+
+	var out []kid
+	for _, in := range list[:min(len(list), TreeInstances)] {
+		out = append(out, in)
+	}
+
+	return out
+}
+
+func (in *instance) number() uint64 {
+	if in.inc == nil {
+		return 0
+	}
+	return in.inc.id
 }

@@ -67,6 +67,10 @@ func TestExtremeDurations(t *testing.T) {
 		{ID: "a", Start: idle, Shutdown: time.Hour, Backoff: supervisor.Backoff{Min: time.Hour}},
 	})
 	require.Len(t, warned, 2, "%q", warned)
+
+	require.Empty(t, supervisor.Lint(supervisor.Spec{
+		Intensity: supervisor.Intensity{Max: supervisor.Unlimited, Period: time.Minute}}, []supervisor.Child{
+		{ID: "a", Start: idle, Backoff: supervisor.Backoff{Min: time.Minute}}}), "it is meant")
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
 		c := p.child(0)

@@ -3,7 +3,8 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
+	"runtime"
+	"strings"
 
 	"github.com/thejerf/suture/v4"
 )
@@ -174,7 +175,7 @@ func shielded(err, target error) bool {
 // PanicError is a panic in a child, or in a goroutine that it started with Go.
 type PanicError struct {
 	Value any
-	Stack []byte
+	Stack Stack
 }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
@@ -182,9 +183,45 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 // Unwrap returns the panic's value if that was an error.
 func (e *PanicError) Unwrap() error { err, _ := e.Value.(error); return err }
 
+// Stack is the stack of a goroutine when it panicked, innermost frame first, as runtime.Callers
+// returns it: its text costs ten times as much as all the rest of a panic, and is made when it is
+// asked for. It has no arguments of the functions, and no number of the goroutine.
+type Stack []uintptr
+
+// newStack returns the stack of the caller, without skip frames.
+func newStack(skip int) Stack {
+	pcs := make(Stack, 24)
+	for {
+		n := runtime.Callers(skip+1, pcs)
+		if n < len(pcs) || n >= maxStack {
+			return pcs[:n]
+		}
+		pcs = make(Stack, 4*n)
+	}
+}
+
+// maxStack is the number of frames that a stack has at most, or a little more.
+const maxStack = 1024
+
+// String returns the text of the stack: two lines for each frame, as a panic prints them.
+func (s Stack) String() string {
+	if len(s) == 0 {
+		return ""
+	}
+
+	var b strings.Builder
+	frames := runtime.CallersFrames(s)
+	for more := true; more; {
+		var f runtime.Frame
+		f, more = frames.Next()
+		fmt.Fprintf(&b, "%s(...)\n\t%s:%d\n", f.Function, f.File, f.Line)
+	}
+	return b.String()
+}
+
 // newPanic makes the PanicError of a value that was just recovered.
 func newPanic(v any) *PanicError {
-	e := &PanicError{Value: v, Stack: debug.Stack()}
+	e := &PanicError{Value: v, Stack: newStack(2)}
 	if err, ok := v.(error); ok && inspectPanic(err) != nil {
 		e.Value = fmt.Sprint(v) // fmt recovers from the panic
 	}
@@ -195,8 +232,8 @@ func newPanic(v any) *PanicError {
 // often does: it is not nil, but its methods do not expect that. Such an error is the fault of the
 // child that returned it, so it must not first panic in the supervisor that inspects it.
 func safeError(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || isLeaf(err) {
+		return err
 	}
 	if f := inspectPanic(err); f != nil {
 		return f
@@ -209,7 +246,7 @@ func inspectPanic(err error) (out error) {
 	defer func() {
 		if v := recover(); v != nil {
 			out = fmt.Errorf("an error of type %T panics when it is inspected: %w", err,
-				&PanicError{Value: fmt.Sprint(v), Stack: debug.Stack()})
+				&PanicError{Value: fmt.Sprint(v), Stack: newStack(2)})
 		}
 	}()
 

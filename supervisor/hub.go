@@ -18,12 +18,15 @@ type hub struct {
 	id   uint64 // of the root's own incarnation
 
 	expiries expiries
+	bounds   bounds
 	changes  signal // fires after every change of a snapshot
+	watches  watches
 
 	mu      sync.Mutex
 	seq     uint64
-	history []Event // a ring once it is HistorySize long; next is where the oldest is
-	next    int
+	last    time.Time // of the newest event
+	heard   bool      // some observer or Watch wants events
+	history history
 	subs    []*subscription
 	lanes   map[place]*lane // of the observers that specifications name
 	orphans map[uint64]*incarnation
@@ -35,7 +38,7 @@ type subscription struct {
 	observer Observer
 	prefix   string // path of the subtree that it observes
 	lane     *lane
-	queue    []Event
+	queue    []entry
 	dropped  uint64
 	released bool // gets no more events, but delivers those it has
 }
@@ -82,7 +85,8 @@ func (s *signal) fire() {
 }
 
 func newHub(root string) *hub {
-	h := &hub{root: root, lanes: map[place]*lane{}, orphans: map[uint64]*incarnation{}}
+	h := &hub{root: root, history: history{size: HistorySize}, lanes: map[place]*lane{},
+		orphans: map[uint64]*incarnation{}}
 	l := &lane{}
 	h.reports.sub, h.reports.lane = &subscription{observer: defaultLogger{}, lane: l}, l
 	l.subs = []*subscription{h.reports.sub}
@@ -94,6 +98,7 @@ func within(path, prefix string) bool {
 	return prefix == "" || path == prefix || (strings.HasPrefix(path, prefix) && path[len(prefix)] == '/')
 }
 
+// emit adds one event that has no kind of entry.
 func (h *hub) emit(path string, incarnation uint64, event func(Header) Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,39 +106,115 @@ func (h *hub) emit(path string, incarnation uint64, event func(Header) Event) {
 }
 
 func (h *hub) emitLocked(path string, incarnation uint64, event func(Header) Event) {
-	h.seq++
-	e := event(Header{Seq: h.seq, Time: time.Now(), Root: h.root, Path: path, Incarnation: incarnation})
+	e := h.place(time.Now(), entryMade, path, incarnation)
+	e.made = event(Header{Seq: e.seq, Time: e.at, Root: h.root, Path: path, Incarnation: incarnation})
+	h.pass(e)
+}
 
-	if len(h.history) < HistorySize {
-		h.history = append(h.history, e)
-	} else {
-		h.history[h.next] = e
-		h.next = (h.next + 1) % HistorySize
+// The functions below add one event each, at the time now, which the caller has read. They run on
+// the small stacks of new goroutines, so they fill in the entry where it stays.
+
+func (h *hub) noteStarting(inc *incarnation, now time.Time) {
+	h.mu.Lock()
+	h.pass(h.place(now, entryStarting, inc.path, inc.id))
+	h.mu.Unlock()
+}
+
+// noteStarted adds ChildStarted of inc and, unless next is nil, ChildStarting of next.
+func (h *hub) noteStarted(inc *incarnation, explicit bool, next *incarnation, now time.Time) {
+	h.mu.Lock()
+	e := h.place(now, entryStarted, inc.path, inc.id)
+	e.flag, e.span = explicit, now.Sub(inc.began)
+	h.pass(e)
+	if next != nil {
+		h.pass(h.place(now, entryStarting, next.path, next.id))
+	}
+	h.mu.Unlock()
+}
+
+func (h *hub) noteExited(inc *incarnation, r Restart, reported bool, now time.Time) {
+	h.mu.Lock()
+	e := h.place(now, entryExited, inc.path, inc.id)
+	e.exit, e.restart, e.flag = inc.exit(), r, reported
+	h.pass(e)
+	h.mu.Unlock()
+}
+
+func (h *hub) noteStopped(inc *incarnation, now time.Time) {
+	h.mu.Lock()
+	e := h.place(now, entryStopped, inc.path, inc.id)
+	e.exit = inc.exit()
+	h.pass(e)
+	h.mu.Unlock()
+}
+
+func (h *hub) noteScheduled(path string, attempt, inWindow int, delay time.Duration, now time.Time) {
+	h.mu.Lock()
+	e := h.place(now, entryScheduled, path, 0)
+	e.attempt, e.inWindow, e.span = attempt, inWindow, delay
+	h.pass(e)
+	h.mu.Unlock()
+}
+
+// place adds an entry to the history, and returns it. The caller fills it in and passes it on
+// before it releases the lock. Times do not go back, even if another goroutine read the clock later
+// and came earlier.
+func (h *hub) place(now time.Time, kind entryKind, path string, incarnation uint64) *entry {
+	if h.last.Before(now) {
+		h.last = now
+	}
+	h.seq++
+	e := h.history.next()
+	e.seq, e.at, e.kind, e.path, e.incarnation = h.seq, h.last, kind, path, incarnation
+	return e
+}
+
+// pass passes an event on to those who want it.
+func (h *hub) pass(e *entry) {
+	if h.heard || e.kind == entryMade || e.kind == entryExited {
+		h.passOn(e)
+	}
+}
+
+func (h *hub) passOn(e *entry) {
+	for _, w := range h.watches.all() {
+		w.note(e)
 	}
 
 	seen := false
 	for _, s := range h.subs {
-		if !within(path, s.prefix) {
-			continue
+		if within(e.path, s.prefix) {
+			seen = true
+			h.queueLocked(s, e)
 		}
-
-		seen = true
-		if _, none := s.observer.(discard); none {
-			continue
-		}
-
-		if len(s.queue) >= ObserverBacklog {
-			s.dropped++
-			continue
-		}
-
-		s.queue = append(s.queue, e)
-		h.startLocked(s.lane)
 	}
 
 	if !seen {
 		h.reportLocked(e)
 	}
+}
+
+// queueLocked queues an event for one observer.
+func (h *hub) queueLocked(s *subscription, e *entry) {
+	if _, none := s.observer.(discard); none {
+		return
+	}
+
+	if len(s.queue) >= ObserverBacklog {
+		s.dropped++
+		return
+	}
+
+	s.queue = append(s.queue, *e)
+	h.startLocked(s.lane)
+}
+
+// hearLocked notes whether there is anybody who wants events.
+func (h *hub) hearLocked() {
+	h.heard = len(h.watches.all()) > 0 || slices.ContainsFunc(h.subs, func(s *subscription) bool {
+		_, none := s.observer.(discard)
+		return !none
+	})
 }
 
 func (h *hub) startLocked(l *lane) {
@@ -177,20 +258,20 @@ func (h *hub) pump(l *lane) {
 	}()
 
 	for {
-		var batch []Event
+		var batch []entry
 		if s, batch = h.take(l); batch == nil {
 			returned = true
 			return
 		}
-		for _, e := range batch {
-			s.observer.Observe(e)
+		for i := range batch {
+			s.observer.Observe(batch[i].event(h.root))
 		}
 	}
 }
 
 // take empties the oldest queue that has events and returns them. It returns nil when all queues
 // are empty.
-func (h *hub) take(l *lane) (*subscription, []Event) {
+func (h *hub) take(l *lane) (*subscription, []entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
@@ -199,8 +280,8 @@ func (h *hub) take(l *lane) (*subscription, []Event) {
 		s.queue = nil
 
 		if s.dropped > 0 {
-			batch = append(batch, EventsDropped{Header: Header{Time: time.Now(), Root: h.root, Path: s.prefix},
-				Count: s.dropped})
+			at := Header{Time: time.Now(), Root: h.root, Path: s.prefix}
+			batch = append(batch, entry{made: EventsDropped{Header: at, Count: s.dropped}})
 			s.dropped = 0
 		}
 
@@ -268,6 +349,7 @@ func (h *hub) subscribeLocked(o Observer, prefix string, l *lane) *subscription 
 	s := &subscription{observer: o, prefix: prefix, lane: l}
 	l.subs = append(l.subs, s)
 	h.subs = append(h.subs, s)
+	h.hearLocked()
 	return s
 }
 
@@ -299,6 +381,7 @@ func (h *hub) release(s *subscription) {
 func (h *hub) releaseLocked(s *subscription) {
 	h.subs = slices.DeleteFunc(h.subs, func(x *subscription) bool { return x == s })
 	s.released = true
+	h.hearLocked()
 	h.tidyLocked(s.lane)
 }
 
@@ -308,15 +391,7 @@ func (h *hub) past(prefix string) []Event {
 	return h.pastLocked(prefix)
 }
 
-func (h *hub) pastLocked(prefix string) []Event {
-	out := make([]Event, 0, len(h.history))
-	for i := range h.history {
-		if e := h.history[(h.next+i)%len(h.history)]; within(e.Head().Path, prefix) {
-			out = append(out, e)
-		}
-	}
-	return out
-}
+func (h *hub) pastLocked(prefix string) []Event { return h.history.events(h.root, prefix) }
 
 // flush waits until every observer of the subtree has seen all events that were emitted before.
 func (h *hub) flush(ctx context.Context, prefix string) error {

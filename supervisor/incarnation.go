@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/pprof"
-	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,13 +17,19 @@ var lastIncarnation atomic.Uint64
 // owner is the supervisor of an incarnation.
 type owner interface {
 	// exited is called once, without locks held, when the incarnation has ended or was declared an
-	// orphan.
-	exited(inc *incarnation)
+	// orphan. It reports whether handOn is to be called once all have learned of the exit.
+	exited(inc *incarnation) (awaited bool)
 }
 
 // node is a supervisor below an incarnation, for paths and snapshots.
 type node interface {
-	tree() Tree
+	tree(deep bool) Tree
+	// place returns the child with that ID, and its incarnation if it has one.
+	place(id string) (t Tree, inc *incarnation, ok bool)
+	// lists reports whether the node is a Dynamic, which lists some of its children only.
+	lists() bool
+	// group returns the IDs of the children that a restart of that one concerns.
+	group(id string) ([]string, error)
 	// find returns the current incarnation of a child.
 	find(id string) (*incarnation, error)
 }
@@ -39,6 +43,9 @@ type supervisory interface {
 // incarnation is one life of a child: its context, its goroutines and its end. Its goroutines are
 // counted, and the last one to end concludes it, so no goroutine has to wait for the others. A root
 // has an incarnation too, for the goroutines that its own run starts.
+//
+// A tree has one incarnation for each child that lives, so what few of them need is apart: closing
+// and rare.
 type incarnation struct {
 	id     uint64
 	name   string // the child's ID
@@ -49,74 +56,143 @@ type incarnation struct {
 	record *record      // the owner's, nil for a Dynamic's
 	began  time.Time
 
+	shutdown     time.Duration // as specified
+	startTimeout time.Duration // as specified
 	declared     Kind
 	policy       OrphanPolicy
 	ack          Ack
-	shutdown     time.Duration // as specified
-	startTimeout time.Duration // as specified
-	// the event to emit at the acknowledgment, if the supervisor does not wait for it and emit one
-	onAck func(Header) Event
+	isVerbose    bool // its acknowledgment is an event, because the supervisor does not wait for it
+	isExplicit   bool // a management call started it
 
-	ctx    context.Context
+	life   context.Context // ends with the incarnation, and has the values of its supervisor's
+	labels context.Context // has the profiler labels and nothing else
+	above  *[]string       // the labels besides its own
 	cancel context.CancelCauseFunc
-	acked  chan struct{} // closed by the acknowledgment of the start
-	done   chan struct{} // closed when concluded
 
-	mu         sync.Mutex
-	isAcked    bool
-	stopped    bool  // told to end by the supervisor
-	killed     error // the reason of Kill, nil if it was not called
-	timedOut   bool  // the start timed out
-	live       int   // goroutines that have not ended
+	mu        sync.Mutex
+	live      int32 // goroutines that have not ended
+	isAcked   bool
+	stopped   bool // told to end by the supervisor
+	timedOut  bool // the start timed out
+	mainLeft  bool
+	failFirst bool // a descendant failed before the main goroutine had ended
+	concluded bool // the exit is fixed
+	known     bool // the owner knows of the exit; done is closed
+	ended     bool // no goroutine is left
+	isOrphan  bool
+	brutal    bool
+	isBounded bool          // the time for its end runs
+	handed    bool          // see row; the run's core.mu guards it
+	wake      chan struct{} // gets a token when somebody who waits is to look again; nil if nobody does
+	bound     bound         // of the start, and then of the end
+	watchers  *watcher      // the oldest, in a ring
+	service   Service
+	closing   *closing
+	rare      *rare
+
+	behind     atomic.Bool // only what was left behind still runs
+	inspecting atomic.Bool // Inspect of its service has not returned
+}
+
+// closing is what an incarnation has from the moment when it is told to end, or its main goroutine
+// has ended. The exit, once it is fixed, outlives the incarnation in histories. incarnation.mu
+// guards the rest.
+type closing struct {
+	exit       Exit
 	main       ending
-	mainLeft   bool
 	mainCirc   circumstances // as they were when the main goroutine ended
 	failure    *ending       // of the first descendant that failed
-	failFirst  bool          // before the main goroutine had ended
-	concluded  bool          // exit is set
-	known      bool          // the owner knows of the exit; done is closed
-	ended      bool          // no goroutine is left
-	exit       Exit
+	killed     error         // the reason of Kill, nil if it was not called
 	orphanedAt time.Time
-	brutal     bool
-	startWatch *time.Timer
-	endWatch   *time.Timer
-	watchers   []*func(Exit)
-	faults     chan Fault
-	info       any
-	service    Service
-	node       node                    // the service, if it is a supervisor
-	inner      map[string]*incarnation // supervisors that the service runs itself, by name
+	bound      *bound // of the end, if it began before the start was acknowledged
+}
 
-	left        *leftBehind     // by a suture tree that has ended
-	behind      atomic.Bool     // only what was left behind still runs
-	toldCtx     context.Context // ended when stopped is set; nil until a call needs it
+// rare is what few incarnations have. incarnation.mu guards it, but for the atomic fields.
+type rare struct {
+	done        chan struct{} // closed when known is set; nil until it is asked for
+	faults      chan Fault
+	offers      atomic.Int32           // faults that Inject offers
+	onOffer     atomic.Pointer[func()] // see OnInject
+	info        any
+	node        node                    // the service, if it is a supervisor
+	inner       map[string]*incarnation // supervisors that the service runs itself, by name
+	left        *leftBehind             // by a suture tree that has ended
+	toldCtx     context.Context         // ended when stopped is set; nil until a call needs it
 	tellWaiters context.CancelFunc
 }
 
+// closingLocked returns the closing, and makes it if there is none.
+func (inc *incarnation) closingLocked() *closing {
+	if inc.closing == nil {
+		inc.closing = new(closing)
+	}
+	return inc.closing
+}
+
+// rareLocked returns the rare part, and makes it if there is none.
+func (inc *incarnation) rareLocked() *rare {
+	if inc.rare == nil {
+		inc.rare = new(rare)
+	}
+	return inc.rare
+}
+
+// rarePart is rareLocked without the lock held.
+func (inc *incarnation) rarePart() *rare {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	return inc.rareLocked()
+}
+
+// exit returns the exit, which is fixed: the incarnation is concluded.
+func (inc *incarnation) exit() *Exit { return &inc.closing.exit }
+
+// ctx returns the incarnation's context.
+func (inc *incarnation) ctx() context.Context { return (*incContext)(inc) }
+
 // newContext makes the incarnation's context. It has the values of the supervisor's context but a
 // cancellation of its own, so that the end of the supervisor's context does not end all children at
-// once. They end in order.
-func (inc *incarnation) newContext(base context.Context) {
+// once. They end in order. above has the labels of the supervisor, by name.
+func (inc *incarnation) newContext(base context.Context, above *[]string, now time.Time) {
 	inc.id = lastIncarnation.Add(1)
-	inc.began = time.Now()
-	ctx, cancel := context.WithCancelCause(base)
-	inc.cancel = cancel
-	ctx = context.WithValue(ctx, incarnationKey{}, inc)
-	id := strconv.FormatUint(inc.id, 10)
-	if inc.owner == nil && inc.parent == nil {
-		ctx = pprof.WithLabels(ctx, pprof.Labels(labelRoot, id))
-	}
-
-	inc.ctx = pprof.WithLabels(ctx, pprof.Labels(labelIncarnation, id, labelChild, inc.path))
-	inc.acked = make(chan struct{})
-	inc.done = make(chan struct{})
+	inc.began = now
 	inc.live = 1
+	inc.above = above
+	inc.life, inc.cancel = context.WithCancelCause(base)
+}
+
+// doneChan returns a channel that is closed when the exit is known.
+func (inc *incarnation) doneChan() <-chan struct{} {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	r := inc.rareLocked()
+	if r.done == nil {
+		r.done = make(chan struct{})
+		if inc.known {
+			close(r.done)
+		}
+	}
+	return r.done
+}
+
+// settled reports whether the exit is fixed or, unless gone is set, the start was acknowledged.
+func (inc *incarnation) settled(gone bool) bool {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	return inc.concluded || inc.isAcked && !gone
+}
+
+// look has whoever waits for the incarnation look again. inc.mu is held.
+func (inc *incarnation) look() {
+	select {
+	case inc.wake <- struct{}{}:
+	default: // nobody waits, or a token is there already
+	}
 }
 
 func (inc *incarnation) emit(event func(Header) Event) { inc.hub.emit(inc.path, inc.id, event) }
 
-// launch runs the start and the service in a new goroutine.
+// launch runs the start and the service in a new goroutine. The incarnation has begun just now.
 func (inc *incarnation) launch(start StartFunc) {
 	limit := inc.startTimeout
 	if limit == 0 {
@@ -124,37 +200,51 @@ func (inc *incarnation) launch(start StartFunc) {
 	}
 
 	if limit != Infinity {
-		inc.mu.Lock()
-		inc.startWatch = time.AfterFunc(limit, inc.startExpired)
-		inc.mu.Unlock()
+		inc.hub.bounds.begin(&inc.bound, inc, true, limit, inc.began)
 	}
 
-	go func() {
-		pprof.SetGoroutineLabels(inc.ctx)
-		inc.guard(true, func() error { return inc.serve(start) })
-	}()
+	go inc.runMain(start)
 }
 
-// guard runs f as one of the incarnation's goroutines. If f neither returns nor panics, it called
-// Goexit.
-func (inc *incarnation) guard(main bool, f func() error) {
+// runMain and runOther are the goroutines of an incarnation. Each runs in a new goroutine, whose
+// stack is small, so what runs below them has small frames where it can: growing the stack costs as
+// much as all the rest.
+func (inc *incarnation) runMain(start StartFunc) {
+	inc.setLabels()
+	pprof.SetGoroutineLabels(inc.labels)
 	e := ending{goexit: true}
-	defer func() {
-		if e.goexit {
-			if v := recover(); v != nil {
-				e = ending{panic: newPanic(v)}
-			}
-		}
-		inc.leave(e, main)
-	}()
+	defer inc.guard(&e, true)
 
-	err := f()
-	e = ending{err: safeError(err)}
+	err := inc.body(start)
+	e.err, e.goexit = safeError(err), false
 }
 
-// serve is the body of the main goroutine.
-func (inc *incarnation) serve(start StartFunc) error {
-	svc, err := start(inc.ctx)
+func (inc *incarnation) runOther(f func(context.Context) error) {
+	pprof.SetGoroutineLabels(inc.labels)
+	e := ending{goexit: true}
+	defer inc.guard(&e, false)
+
+	err := f(inc.ctx())
+	e.err, e.goexit = safeError(err), false
+}
+
+// guard is deferred by each goroutine of the incarnation. If its function has neither returned nor
+// panicked, it called Goexit.
+func (inc *incarnation) guard(e *ending, main bool) {
+	if e.goexit {
+		if v := recover(); v != nil {
+			*e = ending{panic: newPanic(v)}
+		}
+	}
+	// As leave does, on a smaller stack.
+	if inc.count(e, main) && !inc.staysBehind() && inc.end() {
+		inc.owner.(*Run).handOn(inc)
+	}
+}
+
+// body is what the main goroutine runs.
+func (inc *incarnation) body(start StartFunc) error {
+	svc, err := start(inc.ctx())
 	if err != nil {
 		return err
 	}
@@ -162,24 +252,24 @@ func (inc *incarnation) serve(start StartFunc) error {
 		return errors.New("start returned neither a service nor an error")
 	}
 	if inc.hold(svc) {
-		inc.acknowledge()
+		inc.afterAck()
 	}
 
-	return svc.Serve(inc.ctx)
+	return svc.Serve(inc.ctx())
 }
 
-// hold stores the service that the start returned, and reports whether that return was the
-// acknowledgment.
+// hold stores the service that the start returned. If that return is the acknowledgment, hold notes
+// it, and reports whether it counts.
 func (inc *incarnation) hold(svc Service) bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 
 	inc.service = svc
 	if _, ok := svc.(supervisory); !ok {
-		return inc.ack == AckStart
+		return inc.ack == AckStart && inc.ackLocked()
 	}
-	if inc.startTimeout == 0 && inc.startWatch != nil {
-		inc.startWatch.Stop() // the starts of its children have their own bounds
+	if inc.startTimeout == 0 {
+		inc.hub.bounds.withdraw(&inc.bound) // the starts of its children have their own bounds
 	}
 
 	return false
@@ -188,22 +278,40 @@ func (inc *incarnation) hold(svc Service) bool {
 // acknowledge ends the start. Only the first call has an effect.
 func (inc *incarnation) acknowledge() {
 	inc.mu.Lock()
-	defer inc.mu.Unlock()
+	counts := inc.ackLocked()
+	inc.mu.Unlock()
+	if counts {
+		inc.afterAck()
+	}
+}
 
+// ackLocked notes the acknowledgment, and reports whether it counts.
+func (inc *incarnation) ackLocked() bool {
 	if inc.isAcked || inc.concluded || inc.mainLeft || inc.timedOut {
-		return
+		return false
 	}
 
 	inc.isAcked = true
-	if inc.onAck != nil {
-		inc.emit(inc.onAck) // before the owner learns of the start: no end may precede this in the history
+	if inc.isVerbose {
+		// Before the owner learns of the start: no end may precede this in the history.
+		inc.hub.noteStarted(inc, inc.isExplicit, nil, time.Now())
 	}
-	if inc.startWatch != nil {
-		inc.startWatch.Stop()
-	}
+	inc.hub.bounds.withdraw(&inc.bound)
 
-	close(inc.acked)
+	if inc.record == nil { // handOn wakes a Run, if need be
+		inc.look()
+	}
+	return true
+}
+
+// afterAck tells of the acknowledgment.
+func (inc *incarnation) afterAck() {
 	inc.hub.changes.fire()
+	inc.hub.touch(inc.path, false)
+
+	if inc.record != nil {
+		inc.owner.(*Run).handOn(inc)
+	}
 }
 
 func (inc *incarnation) startExpired() {
@@ -252,6 +360,7 @@ func (inc *incarnation) tell(cause error) time.Duration {
 		inc.cancel(cause)
 		inc.toldLocked()
 		inc.hub.changes.fire()
+		inc.hub.touch(inc.path, false)
 	}
 	return inc.shutdownTimeLocked()
 }
@@ -270,8 +379,8 @@ func (inc *incarnation) kill(reason error) error {
 	if inc.concluded || inc.ended {
 		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
 	}
-	if inc.killed == nil {
-		inc.killed = reason
+	if c := inc.closingLocked(); c.killed == nil {
+		c.killed = reason
 	}
 
 	inc.emit(func(h Header) Event { return Killed{Header: h, Reason: reason} })
@@ -290,10 +399,11 @@ func (inc *incarnation) fail(err error) {
 }
 
 func (inc *incarnation) failLocked(e ending) {
-	if inc.failure != nil || inc.concluded || inc.ended {
+	c := inc.closingLocked()
+	if c.failure != nil || inc.concluded || inc.ended {
 		return
 	}
-	inc.failure, inc.failFirst = &e, !inc.mainLeft
+	c.failure, inc.failFirst = &e, !inc.mainLeft
 	inc.endLocked(e.cause())
 }
 
@@ -301,16 +411,36 @@ func (inc *incarnation) failLocked(e ending) {
 func (inc *incarnation) endLocked(cause error) {
 	inc.cancel(cause)
 	inc.hub.changes.fire()
-	if inc.endWatch != nil {
+	inc.hub.touch(inc.path, false)
+	if inc.isBounded {
 		return
 	}
 
 	switch d := inc.shutdownTimeLocked(); {
 	case d == Brutal:
-		inc.endWatch = time.AfterFunc(0, inc.abandon)
+		inc.isBounded = true
+		time.AfterFunc(0, inc.abandon) // has no effect once the incarnation has ended
 	case d != Infinity:
-		inc.endWatch = time.AfterFunc(d, inc.expire)
+		inc.boundLocked(d)
 	}
+}
+
+// boundLocked begins the time for the end.
+func (inc *incarnation) boundLocked(d time.Duration) {
+	inc.isBounded = true
+	c := inc.closingLocked()
+	if !inc.isAcked {
+		c.bound = new(bound) // that of the start may still run
+	}
+	inc.hub.bounds.begin(inc.endBoundLocked(), inc, false, d, time.Now())
+}
+
+// endBoundLocked returns the bound of the end, which runs.
+func (inc *incarnation) endBoundLocked() *bound {
+	if b := inc.closing.bound; b != nil {
+		return b
+	}
+	return &inc.bound
 }
 
 // respecify puts a new specification of the child in force while it runs (OTP rule 81). given
@@ -319,7 +449,7 @@ func (inc *incarnation) endLocked(cause error) {
 func (inc *incarnation) respecify(c Child) (given bool) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
-	given = inc.policy == Wait && c.Orphan != Wait && !inc.orphanedAt.IsZero() && !inc.concluded
+	given = inc.policy == Wait && c.Orphan != Wait && inc.isOrphan && !inc.concluded
 	inc.declared, inc.policy, inc.shutdown = c.Kind, c.Orphan, c.Shutdown
 	return given
 }
@@ -351,161 +481,9 @@ func (inc *incarnation) spawn(f func(context.Context) error) error {
 	}
 
 	inc.live++
-	go func() {
-		pprof.SetGoroutineLabels(inc.ctx)
-		inc.guard(false, func() error { return f(inc.ctx) })
-	}()
+	go inc.runOther(f)
 
 	return nil
-}
-
-// leave ends one goroutine. The last one concludes the incarnation.
-func (inc *incarnation) leave(e ending, main bool) {
-	inc.mu.Lock()
-	inc.live--
-	last := inc.live == 0
-
-	if main {
-		inc.main, inc.mainLeft = e, true
-		inc.mainCirc = circumstances{stopped: inc.stopped, cause: context.Cause(inc.ctx)}
-
-		if last {
-			inc.cancel(nil)
-		} else {
-			// Its descendants must end too, within the same bound. For the descendants of a
-			// supervisor the bound is a worker's.
-			inc.endLocked(ErrShutdown)
-			if inc.endWatch == nil && inc.shutdown == 0 {
-				inc.endWatch = time.AfterFunc(DefaultShutdown, inc.expire)
-			}
-		}
-	} else if !e.harmless(inc.ctx) {
-		inc.failLocked(e)
-	}
-
-	inc.mu.Unlock()
-	if !last || inc.staysBehind() {
-		return
-	}
-
-	inc.mu.Lock()
-	inc.endLast()
-}
-
-// endLast notes that nothing of the incarnation runs any more. inc.mu is held, and endLast unlocks
-// it.
-func (inc *incarnation) endLast() {
-	inc.ended = true
-	if inc.endWatch != nil {
-		inc.endWatch.Stop()
-	}
-
-	orphan, late, brutal := !inc.orphanedAt.IsZero(), inc.orphanedAt, inc.brutal
-	exit := inc.verdictLocked(false)
-	inc.mu.Unlock()
-
-	if orphan {
-		inc.hub.removeOrphan(inc)
-		if !brutal {
-			inc.emit(func(h Header) Event { return OrphanEnded{Header: h, Exit: exit, After: time.Since(late)} })
-		}
-	}
-
-	inc.conclude(false)
-}
-
-// harmless reports whether the end of a descendant is no failure: it returned nil, or the context's
-// error after the context was done.
-func (e ending) harmless(ctx context.Context) bool {
-	if e.panic != nil || e.goexit {
-		return false
-	}
-	return e.err == nil || (ctx.Err() != nil && isOfContext(e.err, context.Cause(ctx)))
-}
-
-// verdictLocked returns the exit as far as it is known.
-func (inc *incarnation) verdictLocked(orphaned bool) Exit {
-	e, c := inc.main, inc.mainCirc
-	switch {
-	case !inc.mainLeft && inc.failure == nil:
-		// No goroutine has ended by itself: the incarnation was told to end.
-		e, c = ending{err: context.Canceled}, circumstances{stopped: inc.stopped, cause: context.Cause(inc.ctx)}
-	case inc.failure != nil && (inc.failFirst || classify(e, c).Class != Abnormal):
-		e, c.stopped = *inc.failure, inc.stopped && inc.failFirst
-	}
-
-	c.killed = inc.killed
-	x := classify(e, c)
-	x.Duration = time.Since(inc.began)
-
-	if orphaned {
-		x.Class, x.Orphaned, x.remove, x.terminate = Abnormal, true, false, false
-		x.Err = ErrOrphan
-		if inc.killed != nil {
-			x.Err = fmt.Errorf("%w, %w", inc.killed, ErrOrphan)
-		} else if inc.failure != nil {
-			x.Err = fmt.Errorf("%w, after %w", ErrOrphan, inc.failure.cause())
-		} else if inc.left != nil {
-			x.Err = inc.left.error()
-		}
-	}
-
-	return x
-}
-
-// conclude fixes the exit and tells all that wait for it. Only the first call has an effect.
-func (inc *incarnation) conclude(orphaned bool) {
-	inc.mu.Lock()
-	if inc.concluded || (orphaned && inc.ended) {
-		inc.mu.Unlock()
-		return
-	}
-
-	inc.concluded = true
-	inc.exit = inc.verdictLocked(orphaned)
-	if inc.startWatch != nil {
-		inc.startWatch.Stop()
-	}
-
-	exit := inc.exit
-	inc.mu.Unlock()
-
-	if inc.owner != nil {
-		inc.owner.exited(inc) // first, so that its books are in order when others learn of the exit
-	}
-
-	inc.mu.Lock()
-	inc.known = true
-	watchers := inc.watchers
-	inc.watchers = nil
-	close(inc.done)
-	inc.mu.Unlock()
-	inc.hub.changes.fire()
-
-	for _, w := range watchers {
-		(*w)(exit)
-	}
-}
-
-// onExit calls f with the exit, at once if there is one. cancel withdraws f.
-func (inc *incarnation) onExit(f func(Exit)) (cancel func()) {
-	inc.mu.Lock()
-	if !inc.known {
-		inc.watchers = append(inc.watchers, &f)
-		inc.mu.Unlock()
-		return func() {
-			inc.mu.Lock()
-			defer inc.mu.Unlock()
-			inc.watchers = slices.DeleteFunc(inc.watchers, func(w *func(Exit)) bool { return w == &f })
-		}
-	}
-
-	exit := inc.exit
-	inc.mu.Unlock()
-
-	f(exit)
-
-	return func() {}
 }
 
 // started reports whether the start was acknowledged. After the conclusion the result is final.
@@ -521,7 +499,7 @@ func (inc *incarnation) startFailure() error {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 
-	switch x := inc.exit; {
+	switch x := inc.exit(); {
 	case x.Killed || x.Panic != nil || x.Goexit:
 		return x.Err
 
@@ -531,7 +509,7 @@ func (inc *incarnation) startFailure() error {
 	case inc.timedOut:
 		return ErrStartTimeout
 
-	case ignores(inc.main.err) && !x.Orphaned:
+	case ignores(inc.closing.main.err) && !x.Orphaned:
 		return ErrIgnore
 
 	case x.Class == Normal:
@@ -544,57 +522,16 @@ func (inc *incarnation) startFailure() error {
 
 // kindOf returns the kind of what Start made.
 func (inc *incarnation) kindOf() Kind {
+	_, kind := inc.made()
+	return kind
+}
+
+// made reports whether the start was acknowledged, and the kind of what it made.
+func (inc *incarnation) made() (acked bool, kind Kind) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	if s, ok := inc.service.(supervisory); ok {
-		return s.kind()
+		kind = s.kind()
 	}
-	return Worker
-}
-
-// attach sets the supervisor that the child is, nil when its run is over.
-func (inc *incarnation) attach(n node) {
-	inc.mu.Lock()
-	defer inc.mu.Unlock()
-	inc.node = n
-	inc.hub.changes.fire()
-}
-
-// attachInner adds a supervisor that the child runs itself. It counts as one of the child's
-// goroutines, so that the child has not ended before it has.
-func (inc *incarnation) attachInner(name string, own *incarnation) error {
-	inc.mu.Lock()
-	defer inc.mu.Unlock()
-
-	if inc.live == 0 {
-		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
-	}
-	if _, taken := inc.inner[name]; taken {
-		return fmt.Errorf("%s already runs a supervisor named %q: %w", inc.subject(), name, ErrAlreadyStarted)
-	}
-	if inc.inner == nil {
-		inc.inner = map[string]*incarnation{}
-	}
-
-	inc.inner[name] = own
-	inc.live++
-
-	return nil
-}
-
-func (inc *incarnation) detachInner(name string) {
-	inc.mu.Lock()
-	defer inc.mu.Unlock()
-	delete(inc.inner, name)
-	inc.hub.changes.fire()
-}
-
-func (inc *incarnation) nodes() (node, map[string]*incarnation) {
-	inc.mu.Lock()
-	defer inc.mu.Unlock()
-	inner := make(map[string]*incarnation, len(inc.inner))
-	for k, v := range inc.inner {
-		inner[k] = v
-	}
-	return inc.node, inner
+	return inc.isAcked, kind
 }

@@ -80,7 +80,7 @@ func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 func (l *Lease[T]) opened(ctx context.Context) (T, error) {
 	if inc := incarnationOf(ctx); inc != nil {
 		pprof.SetGoroutineLabels(context.Background())
-		defer pprof.SetGoroutineLabels(inc.ctx)
+		defer pprof.SetGoroutineLabels(inc.labels)
 	}
 	return l.open()
 }

@@ -97,6 +97,7 @@ func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 				require.NoError(t, r.Stop(t.Context()))
 				require.Equal(t, late, time.Since(began))
 				require.Equal(t, began.Add(late), ended)
+				synctest.Wait() // the last goroutine may still be on its way out
 				n, stacks := r.Goroutines()
 				require.Zero(t, n, stacks)
 			})

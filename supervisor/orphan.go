@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"runtime/pprof"
 	"slices"
@@ -19,6 +20,24 @@ const (
 	// labelRoot has the number of the root's own incarnation. All goroutines of a tree carry it.
 	labelRoot = "supervisor.root"
 )
+
+// setLabels makes the labels of the incarnation, in the order of their names: the profiler would
+// sort them otherwise.
+func (inc *incarnation) setLabels() {
+	id := strconv.FormatUint(inc.id, 10)
+	var room [8]string
+	pairs, above := room[:0], *inc.above
+
+	for len(above) > 0 && above[0] < labelChild {
+		pairs, above = append(pairs, above[0], above[1]), above[2:]
+	}
+	pairs = append(append(pairs, labelChild, inc.path, labelIncarnation, id), above...)
+	if inc.owner == nil && inc.parent == nil {
+		pairs = append(pairs, labelRoot, id) // the last of two with one name is the one that counts
+	}
+
+	inc.labels = pprof.WithLabels(context.Background(), pprof.Labels(pairs...))
+}
 
 // goroutinesOf finds the goroutines of the incarnations with these numbers.
 func goroutinesOf(ids ...uint64) map[uint64]Orphan { return labelled(labelIncarnation, nil, ids...) }
@@ -71,13 +90,9 @@ func (inc *incarnation) describe(found map[uint64]Orphan) Orphan {
 	o := found[inc.id]
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
-	o.Path, o.Incarnation, o.Since, o.Brutal = inc.path, inc.id, inc.orphanedAt, inc.brutal
+	o.Path, o.Incarnation, o.Since, o.Brutal = inc.path, inc.id, inc.closing.orphanedAt, inc.brutal
 	return o
 }
-
-// expire is called when the shutdown time is over. An incarnation that has not ended by then is an
-// orphan.
-func (inc *incarnation) expire() { inc.hub.expiries.add(expireAll, inc) }
 
 // expiries collects the incarnations of one tree whose shutdown time is over. Reading the goroutine
 // profile takes longer the more goroutines there are. So the incarnations that expire during one
@@ -134,17 +149,17 @@ func expireAll(incs []*incarnation) {
 func (inc *incarnation) over() bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
-	return inc.ended || inc.concluded || !inc.orphanedAt.IsZero()
+	return inc.ended || inc.concluded || inc.isOrphan
 }
 
 func (inc *incarnation) orphaned(stacks map[uint64]Orphan) {
 	inc.mu.Lock()
-	if inc.ended || inc.concluded || !inc.orphanedAt.IsZero() {
+	if inc.ended || inc.concluded || inc.isOrphan {
 		inc.mu.Unlock()
 		return
 	}
 
-	inc.orphanedAt = time.Now()
+	inc.isOrphan, inc.closingLocked().orphanedAt = true, time.Now()
 	inc.hub.addOrphan(inc)
 	policy := inc.policy
 	inc.mu.Unlock()
@@ -166,7 +181,7 @@ func (inc *incarnation) abandon() {
 		return
 	}
 
-	inc.orphanedAt, inc.brutal = time.Now(), true
+	inc.isOrphan, inc.brutal, inc.closingLocked().orphanedAt = true, true, time.Now()
 	inc.hub.addOrphan(inc)
 	inc.mu.Unlock()
 

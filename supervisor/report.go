@@ -93,12 +93,27 @@ func severity(e Event) (level slog.Level, alarm, ok bool) {
 	return 0, false, false
 }
 
+// mayFail reports whether an entry can be a failure, for which severity wants its event.
+func (e *entry) mayFail() bool {
+	switch e.kind {
+	case entryMade:
+		return true
+	case entryExited:
+		return e.flag || e.exit.Class == Abnormal
+	default:
+		return false
+	}
+}
+
 // reportLocked queues an event that no observer gets for the default logger, if it is a failure and
 // within the limits.
-func (h *hub) reportLocked(e Event) {
+func (h *hub) reportLocked(e *entry) {
 	r := &h.reports
-	_, alarm, ok := severity(e)
-	if !ok || r.sub == nil {
+	if r.sub == nil || !e.mayFail() {
+		return
+	}
+	_, alarm, ok := severity(e.event(h.root))
+	if !ok {
 		return
 	}
 
@@ -107,7 +122,7 @@ func (h *hub) reportLocked(e Event) {
 		r.timer = time.AfterFunc(reportWindow, h.endWindow)
 	}
 
-	path := e.Head().Path
+	path := e.path
 	one, all := reportKey{path: path, alarm: alarm}, reportKey{all: true, alarm: alarm}
 	if r.written[one] >= reportsPerPath || r.written[all] >= reportsInAll {
 		r.left[path]++
@@ -116,10 +131,10 @@ func (h *hub) reportLocked(e Event) {
 
 	r.written[one]++
 	r.written[all]++
-	h.writeLocked(e)
+	h.writeLocked(*e)
 }
 
-func (h *hub) writeLocked(e Event) {
+func (h *hub) writeLocked(e entry) {
 	h.reports.sub.queue = append(h.reports.sub.queue, e)
 	h.startLocked(h.reports.sub.lane)
 }
@@ -153,7 +168,7 @@ func (h *hub) endWindow() {
 	}
 
 	r.left = nil
-	h.writeLocked(e)
+	h.writeLocked(entry{made: e})
 }
 
 // flushReports has the default logger write what waits for it, and what was left out. The end of a
@@ -186,22 +201,23 @@ func (defaultLogger) Observe(e Event) {
 	if h.Incarnation != 0 {
 		r.AddAttrs(slog.Uint64("incarnation", h.Incarnation))
 	}
-	if stack := stackOf(e); stack != "" {
+	if stack := StackOf(e); stack != "" {
 		r.AddAttrs(slog.String("stack", stack))
 	}
 
 	_ = handler.Handle(context.Background(), r) // a log that cannot be written cannot report that
 }
 
-// stackOf returns the stack of a panic or of an orphan.
-func stackOf(e Event) string {
+// StackOf returns the stack of the panic or of the orphan that e reports, and "" for any other
+// event.
+func StackOf(e Event) string {
 	switch e := e.(type) {
 	case ChildExited:
-		return string(e.Exit.Stack)
+		return e.Exit.Stack.String()
 	case ShutdownError:
-		return string(e.Exit.Stack)
+		return e.Exit.Stack.String()
 	case OrphanEnded:
-		return string(e.Exit.Stack)
+		return e.Exit.Stack.String()
 	case ChildOrphaned:
 		return e.Orphan.Stack
 	}

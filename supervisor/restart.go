@@ -12,16 +12,15 @@ func (r *Run) handleExit(inc *incarnation) {
 		return // stopped or replaced since, which consumed its exit (OTP rule 59)
 	}
 
-	exit := inc.exit
-	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
+	exit := inc.exit()
+	r.updateKid(rec.id, func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, exit })
 	v, reported := judge(rec.child.Restart, exit)
 	if v == forget {
 		r.remove(rec)
 	}
 
-	inc.emit(func(h Header) Event {
-		return ChildExited{Header: h, Exit: exit, Restart: rec.child.Restart, Reported: reported}
-	})
+	now := time.Now()
+	r.hub.noteExited(inc, rec.child.Restart, reported, now)
 	r.noteOrphan(rec, inc)
 
 	switch {
@@ -33,7 +32,7 @@ func (r *Run) handleExit(inc *incarnation) {
 		if exit.Duration > rec.child.Backoff.longest() {
 			rec.attempts = 0
 		}
-		r.restart(rec)
+		r.restart(rec, now)
 
 	case rec.child.Significant:
 		r.considerAutoShutdown(rec, inc)
@@ -52,21 +51,17 @@ func (r *Run) considerAutoShutdown(rec *record, inc *incarnation) {
 		return
 	}
 
-	e := &AutoShutdownError{Supervisor: r.own.path, Child: inc.path, Exit: inc.exit}
+	e := &AutoShutdownError{Supervisor: r.own.path, Child: inc.path, Exit: *inc.exit()}
 	r.ending = e
 	r.emit(func(h Header) Event { return AutoShutdownTriggered{Header: h, Err: e} })
 }
 
 // restart makes one attempt: it counts the attempt (OTP rule 39) and performs it, at once or after
 // the child's backoff.
-func (r *Run) restart(rec *record) {
+func (r *Run) restart(rec *record, now time.Time) {
 	var delay time.Duration
 	var tooMany *GiveUpError
-	r.update(func() {
-		if delay, tooMany = r.attempt(&rec.slot); tooMany != nil {
-			rec.state = NotRunning
-		}
-	})
+	r.update(func() { delay, tooMany = r.attempt(&rec.slot, r.pathOf(rec.id), now) })
 
 	if tooMany != nil {
 		r.giveUp(tooMany)
@@ -76,7 +71,7 @@ func (r *Run) restart(rec *record) {
 	r.announceGroup(rec)
 
 	if delay == 0 {
-		r.perform(rec)
+		r.perform(rec, now)
 		return
 	}
 
@@ -85,9 +80,9 @@ func (r *Run) restart(rec *record) {
 		for _, x := range group {
 			x.held = rec
 		}
-		r.update(func() {
+		r.updateKid(rec.id, func() {
 			rec.state = Restarting
-			r.postpone(&rec.slot, delay, func() { r.perform(rec) })
+			r.postpone(&rec.slot, delay, func() { r.perform(rec, time.Now()) })
 		})
 	}
 }
@@ -98,11 +93,11 @@ func (r *Run) restart(rec *record) {
 // mailbox, as in OTP. If an attempt of the child has been delayed meanwhile, the message has no
 // effect.
 func (r *Run) retry(rec *record) {
-	r.update(func() { rec.state = Restarting })
+	r.updateKid(rec.id, func() { rec.state = Restarting })
 	id := rec.id
 	r.box.put(notice(func() {
 		if x := r.lookup(id); x != nil && x.state == Restarting && x.timer == nil {
-			r.restart(x)
+			r.restart(x, time.Now())
 		}
 	}))
 }
@@ -134,33 +129,40 @@ func (r *Run) stopGroup(rec *record) (start []*record) {
 	if r.spec.Strategy == OneForOne {
 		return []*record{rec} // no other child is concerned, however many there are
 	}
+
 	p, records := r.planFor(rec)
-	for _, i := range p.start {
-		start = append(start, records[i])
-	}
-
-	for _, i := range p.stop {
-		if r.stopChild(records[i]); r.ending != nil {
-			return nil
+	pick := func(at []int) []*record {
+		list := make([]*record, len(at))
+		for i, n := range at {
+			list[i] = records[n]
 		}
+		return list
 	}
 
-	for _, i := range p.forget {
-		r.remove(records[i])
+	if r.stopRow(pick(p.stop)); r.ending != nil {
+		return nil
+	}
+	for _, x := range pick(p.forget) {
+		r.remove(x)
 	}
 
-	return start
+	return pick(p.start)
 }
 
 // perform stops and starts the group. The first start that fails ends the attempt, and the retry
 // begins with that child (OTP rule 52).
-func (r *Run) perform(rec *record) {
+func (r *Run) perform(rec *record, now time.Time) {
+	if r.spec.Strategy == OneForOne && rec.held != rec {
+		r.startAll(r.only(rec), now)
+		return
+	}
+
 	start := r.stopGroup(rec)
 	if r.ending != nil {
 		return
 	}
 
-	r.update(func() { rec.state = NotRunning })
+	r.updateKid(rec.id, func() { rec.state = NotRunning })
 
 	if rec.held == rec { // the strategy may have changed since its group was stopped
 		for _, x := range start {
@@ -169,7 +171,7 @@ func (r *Run) perform(rec *record) {
 		start = r.heldBy(rec)
 	}
 
-	r.startAll(start)
+	r.startAll(start, time.Now())
 }
 
 // heldBy returns the children that wait for the delay of rec, including rec, in start order.
@@ -187,21 +189,27 @@ func (r *Run) heldBy(rec *record) (held []*record) {
 func (r *Run) letGo(rec *record) {
 	waits := rec.held == rec
 	if rec.held = nil; waits {
-		r.box.put(notice(func() { r.startAll(r.heldBy(rec)) }))
+		r.box.put(notice(func() { r.startAll(r.heldBy(rec), time.Now()) }))
 	}
 }
 
-// startAll starts the children of a group.
-func (r *Run) startAll(start []*record) {
+// startAll starts the children of a group, now.
+func (r *Run) startAll(start []*record, now time.Time) {
 	for _, x := range start {
 		x.held = nil
 	}
-	for _, x := range start {
-		if r.stopping() {
-			return
+
+	for len(start) > 0 && !r.stopping() {
+		n, err := r.startRow(start, false, true, now)
+		if n == len(start) || err == nil {
+			return // all have started, or the run is to stop
 		}
-		if _, err := r.startChild(x, false); err != nil && err != ErrIgnore {
-			r.retry(x) // has no effect if the run is ending
+
+		failed := start[n]
+		start, now = start[n+1:], time.Now()
+
+		if err != ErrIgnore {
+			r.retry(failed) // has no effect if the run is ending
 			if r.spec.Strategy != OneForOne {
 				return // its retry starts the rest too
 			}

@@ -132,7 +132,7 @@ func TestExit_Classes(t *testing.T) {
 		}},
 		{"panic", func(context.Context) error { panic("boom") }, func(t *testing.T, e supervisor.Exit) {
 			require.Equal(t, "boom", e.Panic)
-			require.Contains(t, string(e.Stack), "rules_exit_test.go")
+			require.Contains(t, e.Stack.String(), "rules_exit_test.go")
 		}},
 		{"panic with an error", func(context.Context) error {
 			panic(errCrash)

@@ -1,6 +1,7 @@
 package supervisor_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -263,5 +264,29 @@ func TestRule55_Backoff(t *testing.T) {
 		require.NoError(t, r.TerminateChild(ctx, "p"))
 		require.NoError(t, r.Stop(ctx))
 		require.Zero(t, time.Since(begin))
+	})
+}
+
+// The child whose restarts were too many is not running, and not restarting, while its supervisor
+// gives up.
+func TestTheChildOfAGiveUpIsNotRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, other := newProbe("p"), newProbe("other")
+		p.before = func(n int) error {
+			if n > 1 {
+				return errCrash
+			}
+			return nil
+		}
+		r, _ := tree(t, supervisor.Spec{Intensity: many(2), Build: children(other.child(0), p.child(0))})
+		var seen supervisor.State
+		other.do(func(ctx context.Context) error {
+			<-ctx.Done()
+			seen = r.Tree().Children[1].State
+			return nil
+		})
+		p.end(errCrash)
+		require.Error(t, r.Wait())
+		require.Equal(t, supervisor.NotRunning, seen)
 	})
 }

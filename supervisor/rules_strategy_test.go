@@ -286,3 +286,64 @@ func TestGroupComesBackWithoutItsDelayedChild(t *testing.T) {
 		}
 	}
 }
+
+// meetsStop has a group of a and b restart, and expects that b is not started again: the start of
+// a, which began wraps, meets the end of their supervisor, which stop asks for.
+func meetsStop(t *testing.T, ack supervisor.Ack, began func(a *probe, s supervisor.Service, stop func(),
+	life context.Context) (supervisor.Service, error)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newProbe("a"), newProbe("b")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		c := a.child(0)
+		c.Ack = ack
+		start := c.Start
+		c.Start = func(life context.Context) (supervisor.Service, error) {
+			s, err := start(life)
+			if err != nil {
+				return nil, err
+			}
+			return began(a, s, cancel, life)
+		}
+		s, err := supervisor.New(supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(5),
+			Build: children(c, b.child(0))})
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(ctx) }()
+		synctest.Wait()
+		b.end(errCrash)
+		<-done
+		require.Equal(t, 2, a.began())
+		require.Equal(t, 1, b.began())
+	})
+}
+
+// A group restart that meets the end of its supervisor starts no more children.
+func TestAGroupRestartThatMeetsTheStopStartsNoMore(t *testing.T) {
+	meetsStop(t, supervisor.AckStart, func(a *probe, s supervisor.Service, stop func(), life context.Context) (
+		supervisor.Service, error) {
+		if a.began() < 2 {
+			return s, nil
+		}
+		stop()
+		<-life.Done()
+		return nil, supervisor.ErrIgnore
+	})
+}
+
+// A row that is being started ends with the child whose start met the end of its supervisor, also
+// if that child acknowledges.
+func TestARowThatMeetsTheStopStartsNoMore(t *testing.T) {
+	meetsStop(t, supervisor.AckReady, func(a *probe, s supervisor.Service, stop func(), _ context.Context) (
+		supervisor.Service, error) {
+		return supervisor.ServiceFunc(func(ctx context.Context) error {
+			if a.began() == 2 {
+				stop()
+				<-time.After(time.Millisecond) // until the supervisor knows
+			}
+			supervisor.Ready(ctx)
+			return s.Serve(ctx)
+		}), nil
+	})
+}

@@ -21,6 +21,8 @@ type Run struct {
 	spec    Spec
 	records []*record // in start order
 	byID    map[string]*record
+	row     row
+	single  [1]*record // see only; main's alone
 }
 
 // record is one child of a Supervisor. core.mu guards it.
@@ -62,7 +64,7 @@ func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
 func (r *Run) main() {
 	err := r.start()
 	if err == nil {
-		r.update(func() { r.state = Running })
+		r.updateOwn(func() { r.state = Running })
 		r.emit(func(h Header) Event {
 			return SupervisorStarted{Header: h, Kind: SupervisorKind, Strategy: r.spec.Strategy,
 				Intensity: r.intensity}
@@ -72,7 +74,7 @@ func (r *Run) main() {
 		err = r.loop()
 	}
 
-	r.update(func() { r.state = Stopping })
+	r.updateOwn(func() { r.state = Stopping })
 	r.stopAll()
 	r.end(err, r.sup.release)
 }
@@ -91,24 +93,31 @@ func (r *Run) start() error {
 		r.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })
 	}
 
-	r.update(func() {
+	r.updateKids(func() {
 		for _, c := range children {
 			r.add(newRecord(c))
 		}
 	})
 
-	for _, rec := range slices.Clone(r.records) {
+	for list := slices.Clone(r.records); len(list) > 0; {
 		if r.stopping() {
 			return r.stopError()
 		}
-		if _, err := r.startChild(rec, false); err != nil && err != ErrIgnore {
-			if r.stopping() {
-				return r.stopError()
-			}
+
+		n, err := r.startRow(list, false, false, time.Now())
+		if n == len(list) {
+			return nil
+		}
+
+		switch rec := list[n]; {
+		case err == nil, err != ErrIgnore && r.stopping():
+			return r.stopError()
+		case err != ErrIgnore:
 			return err
-		} else if err != nil && rec.child.Restart == Temporary {
+		case rec.child.Restart == Temporary:
 			r.remove(rec)
 		}
+		list = list[n+1:]
 	}
 
 	return nil
@@ -122,12 +131,12 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 
 	b := &incarnation{name: "build", path: r.own.path, hub: r.hub, parent: r.own, policy: Abandon,
 		startTimeout: Infinity, shutdown: DefaultShutdown}
-	b.newContext(r.base)
+	b.newContext(r.base, &r.above, time.Now())
 	// The context of Build is the supervisor's, and is cancelled when the supervisor is told to
 	// stop.
-	ctx, cancel := context.WithCancelCause(context.WithValue(r.own.ctx, buildKey{}, b))
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.own.ctx(), buildKey{}, b))
 	defer func() {
-		if b.exit.Class != Normal {
+		if b.exit().Class != Normal {
 			cancel(nil) // Build may have kept its context
 		}
 	}()
@@ -141,22 +150,23 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 		return ServiceFunc(func(context.Context) error { return nil }), nil
 	})
 
+	done := b.doneChan()
 	select {
-	case <-b.done:
-	case <-r.own.ctx.Done():
-		b.terminate(context.Cause(r.own.ctx))
-		<-b.done
+	case <-done:
+	case <-r.own.life.Done():
+		b.terminate(context.Cause(r.own.life))
+		<-done
 
 	case <-r.halt:
 		b.terminate(ErrShutdown)
 		if cancel(ErrShutdown); r.state == Starting {
 			r.own.cancel(ErrShutdown)
 		}
-		<-b.done
+		<-done
 	}
 
 	switch {
-	case b.exit.Orphaned:
+	case b.exit().Orphaned:
 		return nil, fmt.Errorf("Build of supervisor %s %w", r.own.subject(), ErrOrphan)
 
 	case r.stopping() && r.state == Starting:
@@ -165,73 +175,300 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	case r.stopping():
 		return nil, r.gone()
 
-	case b.exit.Class == Normal:
+	case b.exit().Class == Normal:
 		return children, nil
 
 	case b.startFailure() == ErrIgnore:
 		return nil, ErrIgnore
 
 	default:
-		return nil, fmt.Errorf("Build of supervisor %s: %w", r.own.subject(), b.exit.Err)
+		return nil, fmt.Errorf("Build of supervisor %s: %w", r.own.subject(), b.exit().Err)
 	}
 }
 
-// exited puts an exit in the mailbox. By the time it is served, an exit of an incarnation that the
-// run itself stopped or was starting is stale, and is ignored (OTP rule 59).
-func (r *Run) exited(inc *incarnation) {
-	if inc.started() {
-		r.box.put(notice(func() { r.handleExit(inc) }))
+// exited puts an exit in the mailbox, unless the run awaits it. By the time it is served, an exit
+// of an incarnation that the run itself stopped or was starting is stale, and is ignored (OTP rule
+// 59).
+func (r *Run) exited(inc *incarnation) (awaited bool) {
+	started := inc.isAcked // it does not change any more
+	r.mu.Lock()
+	awaited = r.row.cur == inc
+	inc.handed = !awaited
+	stops := r.row.stops
+	r.mu.Unlock()
+
+	if started && !(awaited && stops) {
+		r.box.put(inc)
 	}
+	return awaited
+}
+
+// row is children that the run starts or stops one after the other (OTP rules 9, 13 and 62). The
+// goroutine in which one of them acknowledges its start, or has ended, begins the next one itself,
+// because to wake the run's goroutine for each would cost more than all the rest. That goroutine
+// waits until the row is over, or until there is something to decide: a start that failed, an end
+// that was not quiet, a stop of the run. Whoever has the turn, and nobody else, changes the
+// records.
+type row struct {
+	list     []*record
+	at       int // of the next one to begin
+	stops    bool
+	explicit bool
+	isLast   bool         // the run has nothing to do after it, and need not wake
+	cur      *incarnation // whose acknowledgment or end is awaited; nil: the turn is the run's
+}
+
+// only returns a list of one record, for the next row.
+func (r *Run) only(rec *record) []*record {
+	r.single[0] = rec
+	return r.single[:]
 }
 
 // startChild starts a child and waits for its acknowledgment. The error is ErrIgnore or a
 // *StartError; the record is then not running.
 func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
-	c := *rec.child
-	inc := r.newChild(rec.id, &c)
-	inc.record, rec.held = rec, nil
-	r.update(func() { rec.inc, rec.state = inc, Starting })
-	inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
-	inc.launch(c.Start)
+	if _, err := r.startRow(r.only(rec), explicit, false, time.Now()); err != nil {
+		return Ref{}, err
+	}
+	return Ref{rec.inc}, nil
+}
 
-	select {
-	case <-inc.acked:
-	case <-inc.done:
-	case <-r.own.ctx.Done():
-		inc.terminate(ErrShutdown)
-		<-inc.done
-	case <-r.halt:
-		inc.terminate(ErrShutdown)
-		<-inc.done
+// startRow starts children in order, the first one now, each when the one before it has
+// acknowledged. It returns how many have started. If those are not all, err is the ErrIgnore or the
+// *StartError of the next one, which is not running, or nil if the run is to stop. With isLast, the
+// run goes on to its next message after the row, and so it is woken by that and not by the end of
+// the row.
+func (r *Run) startRow(list []*record, explicit, isLast bool, now time.Time) (n int, err error) {
+	r.mu.Lock()
+	r.row = row{list: list, explicit: explicit, isLast: isLast}
+
+	for {
+		if n = r.row.at; n == len(list) || n > 0 && r.stopping() {
+			r.row = row{}
+			r.mu.Unlock()
+			return n, nil
+		}
+		if n > 0 {
+			now = time.Now()
+		}
+		inc := r.beginStart(now)
+		r.hub.noteStarting(inc, now)
+		start := inc.record.child.Start
+		r.mu.Unlock()
+
+		r.hub.changes.fire()
+		inc.launch(start)
+
+		if inc = r.takeTurn(); inc != nil {
+			err = r.finishStart(inc, explicit)
+		}
+
+		r.mu.Lock()
+		if err != nil {
+			n = r.row.at - 1
+			r.row = row{}
+			r.mu.Unlock()
+			return n, err
+		}
+	}
+}
+
+// beginStart gives the next child of the row an incarnation, which the caller launches. r.mu is
+// held.
+func (r *Run) beginStart(now time.Time) *incarnation {
+	rec := r.row.list[r.row.at]
+	r.row.at++
+
+	inc := r.newChild(rec.id, rec.child)
+	inc.newContext(r.base, &r.above, now)
+	inc.record, inc.wake = rec, r.box.signal
+	rec.inc, rec.state, rec.held = inc, Starting, nil
+	r.row.cur = inc
+	r.hub.touchKid(&r.core, rec.id)
+
+	return inc
+}
+
+// beginStop marks the next child of the row that has an incarnation, which the caller stops, and
+// those before it. It returns nil at the end of the row. r.mu is held.
+func (r *Run) beginStop() *incarnation {
+	for r.row.at < len(r.row.list) {
+		rec := r.row.list[r.row.at]
+		r.row.at++
+
+		rec.attempts = 0
+		if rec.timer != nil {
+			rec.timer.Stop()
+			rec.timer = nil // even if it has put its message
+		}
+
+		rec.state = NotRunning
+		if rec.inc != nil {
+			rec.state = Stopping
+		}
+		r.hub.touchKid(&r.core, rec.id)
+
+		if rec.inc != nil {
+			r.row.cur = rec.inc
+			return rec.inc
+		}
 	}
 
+	r.row.cur = nil
+	return nil
+}
+
+// takeTurn waits until the turn comes to the run's goroutine. It returns the incarnation that has
+// acknowledged its start or has ended without handing on, nil if the row is over. An incarnation
+// that starts is told to end when the run is asked to stop.
+func (r *Run) takeTurn() *incarnation {
+	var told *incarnation
+	for {
+		r.mu.Lock()
+		inc, stops := r.row.cur, r.row.stops
+		if inc == nil || inc.settled(stops || told == inc) {
+			r.row.cur = nil
+			r.mu.Unlock()
+			return inc
+		}
+		r.mu.Unlock()
+
+		switch {
+		case told == inc:
+		case stops:
+			told = inc
+			inc.stop()
+			continue
+		case r.stopping():
+			told = inc
+			inc.terminate(ErrShutdown)
+			continue
+		}
+		<-r.box.signal // a token for a message is not lost: receive takes before it waits
+	}
+}
+
+// handOn begins the next child of the row after inc, which has acknowledged its start or has ended,
+// if inc has the turn and there is nothing to decide. Otherwise it wakes the run's goroutine, if
+// that waits for inc. It runs on the small stack of inc's goroutine.
+func (r *Run) handOn(inc *incarnation) {
+	r.mu.Lock()
+	var next *incarnation
+	var start StartFunc
+	rests := false
+	now := time.Now()
+
+	switch {
+	case r.row.cur != inc, r.row.stops && !inc.settled(true): // a late acknowledgment
+		inc.handed = inc.settled(true)
+		r.mu.Unlock()
+		return
+
+	case r.row.stops:
+		next = r.handOnStop(inc, now)
+
+	case r.mayHandOn(inc):
+		if r.row.at < len(r.row.list) {
+			next = r.beginStart(now)
+			start = next.record.child.Start
+		} else {
+			r.row.cur = nil
+			rests = r.restLocked()
+		}
+		r.hub.noteStarted(inc, r.row.explicit, next, now)
+	}
+	r.mu.Unlock()
+
+	r.hub.changes.fire()
+
+	switch {
+	case rests:
+	case next == nil:
+		r.box.poke()
+	case start == nil:
+		next.terminate(ErrShutdown) // it is not brutal
+	default:
+		next.launch(start)
+	}
+}
+
+// restLocked notes that the run has nothing to do, and reports whether that is so. A message that
+// comes later wakes it. r.mu is held.
+func (r *Run) restLocked() bool {
+	if !r.row.isLast || !r.box.empty() {
+		return false
+	}
+	r.busy = false
+	return true
+}
+
+// mayHandOn notes that a child of the row has started, and reports whether there is nothing about
+// it to decide. r.mu is held.
+func (r *Run) mayHandOn(inc *incarnation) bool {
+	rec := inc.record
+	acked, kind := inc.made()
+	if !acked || kind != Worker && rec.child.Kind == Worker && !rec.linted || r.stopping() {
+		return false
+	}
+	r.noteStart(rec, kind)
+	return true
+}
+
+// handOnStop returns nil if the run's goroutine is to go on. r.mu is held.
+func (r *Run) handOnStop(inc *incarnation, now time.Time) (next *incarnation) {
+	rec, exit := inc.record, inc.exit()
+	isPlain := exit.Err == nil || isLeaf(exit.Err) // it has no orphan of a level below
+	if exit.Orphaned || !isPlain || !quietStop(rec.child.Restart, rec.child.Shutdown, exit) {
+		return nil
+	}
+
+	r.noteStop(rec, exit)
+	r.hub.noteStopped(inc, now)
+	if next = r.beginStop(); next == nil || next.handed || next.shutdown == Brutal {
+		return nil // the run's goroutine stops a brutal one, so that no stack grows with the row
+	}
+
+	return next
+}
+
+// noteStart notes that a child has started. r.mu is held.
+func (r *Run) noteStart(rec *record, kind Kind) {
+	rec.state, rec.kind = Running, kind
+	if rec.child.Restart == Temporary {
+		rec.child.Start = nil // OTP rule 21
+	}
+	r.hub.touchKid(&r.core, rec.id)
+}
+
+// noteStop notes that a child was stopped. r.mu is held.
+func (r *Run) noteStop(rec *record, exit *Exit) {
+	rec.inc, rec.state, rec.lastExit = nil, NotRunning, exit
+	r.hub.touchKid(&r.core, rec.id)
+}
+
+// finishStart notes what came of a start.
+func (r *Run) finishStart(inc *incarnation, explicit bool) error {
+	rec := inc.record
+
 	if inc.started() {
-		r.update(func() {
-			rec.state, rec.kind = Running, inc.kindOf()
-			if c.Restart == Temporary {
-				rec.child.Start = nil // OTP rule 21
-			}
-		})
+		r.update(func() { r.noteStart(rec, inc.kindOf()) })
+		r.hub.noteStarted(inc, explicit, nil, time.Now())
 
-		inc.emit(func(h Header) Event {
-			return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)}
-		})
-
-		if rec.kind != Worker && c.Kind == Worker && !rec.linted {
+		if rec.kind != Worker && rec.child.Kind == Worker && !rec.linted {
 			rec.linted = true
-			for _, w := range lintSupervisor(c) {
+			for _, w := range lintSupervisor(*rec.child) {
 				inc.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })
 			}
 		}
 
-		return Ref{inc}, nil
+		return nil
 	}
 
-	exit, err := inc.exit, inc.startFailure()
-	r.update(func() {
+	exit, err := inc.exit(), inc.startFailure()
+	r.updateKid(rec.id, func() {
 		rec.inc, rec.state = nil, NotRunning
 		if err != ErrIgnore {
-			x := exit
+			x := *exit
 			x.Err = err
 			if x.Class == Normal {
 				x.Class = Abnormal
@@ -242,44 +479,60 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 
 	if err == ErrIgnore {
 		inc.emit(func(h Header) Event { return ChildIgnored{Header: h} })
-		return Ref{}, ErrIgnore
+		return ErrIgnore
 	}
 
 	inc.emit(func(h Header) Event { return ChildStartFailed{Header: h, Explicit: explicit, Err: err} })
 	r.noteOrphan(rec, inc)
 
-	return Ref{}, &StartError{Path: inc.path, ID: c.ID, Err: err}
+	return &StartError{Path: inc.path, ID: rec.id, Err: err}
 }
 
 // stopChild stops one child and waits for its end (OTP rules 56 to 60). The record is then not
 // running.
-func (r *Run) stopChild(rec *record) {
-	inc := rec.inc
-	r.update(func() {
-		rec.attempts = 0
-		if rec.timer != nil {
-			rec.timer.Stop()
-			rec.timer = nil // even if it has put its message
-		}
+func (r *Run) stopChild(rec *record) { r.stopRow(r.only(rec)) }
 
+// stopRow stops children in order, each when the one before it has ended. It stops early if the run
+// gives up.
+func (r *Run) stopRow(list []*record) {
+	r.mu.Lock()
+	r.row = row{list: list, stops: true}
+	r.mu.Unlock()
+
+	for {
+		r.mu.Lock()
+		inc := r.beginStop()
 		if inc == nil {
-			rec.state = NotRunning
-		} else {
-			rec.state = Stopping
+			r.row = row{}
 		}
-	})
+		r.mu.Unlock()
 
-	if inc == nil {
-		return
+		r.hub.changes.fire()
+		if inc == nil {
+			return
+		}
+
+		if inc = r.takeTurn(); inc == nil {
+			continue
+		}
+		r.finishStop(inc)
+
+		if r.ending != nil && r.state == Running {
+			r.mu.Lock()
+			r.row = row{}
+			r.mu.Unlock()
+			return
+		}
 	}
+}
 
-	inc.stop()
-	<-inc.done
-	exit := inc.exit
-	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
-	inc.emit(func(h Header) Event { return ChildStopped{Header: h, Exit: exit} })
+// finishStop notes the end of a child that was stopped.
+func (r *Run) finishStop(inc *incarnation) {
+	rec, exit := inc.record, inc.exit()
+	r.update(func() { r.noteStop(rec, exit) })
+	r.hub.noteStopped(inc, time.Now())
 	if !quietStop(rec.child.Restart, rec.child.Shutdown, exit) {
-		inc.emit(func(h Header) Event { return ShutdownError{Header: h, Exit: exit, Count: 1} })
+		inc.emit(func(h Header) Event { return ShutdownError{Header: h, Exit: *exit, Count: 1} })
 	}
 
 	r.noteOrphan(rec, inc)
@@ -290,12 +543,12 @@ func (r *Run) stopChild(rec *record) {
 
 // noteOrphan executes the policy Escalate: the run ends at once, whatever its limit.
 func (r *Run) noteOrphan(rec *record, inc *incarnation) {
-	if !inc.exit.Orphaned || rec.child.Orphan != Escalate {
+	if !inc.exit().Orphaned || rec.child.Orphan != Escalate {
 		return
 	}
 
 	if r.orphan == nil {
-		r.orphan = r.giveUpError(inc.path, ErrOrphan, inc.exit)
+		r.orphan = r.giveUpError(inc.path, ErrOrphan, *inc.exit())
 	}
 
 	if r.state == Running && !r.stopping() {
@@ -305,9 +558,9 @@ func (r *Run) noteOrphan(rec *record, inc *incarnation) {
 
 // stopAll stops the children in reverse start order (OTP rule 62).
 func (r *Run) stopAll() {
-	for i := len(r.records) - 1; i >= 0; i-- {
-		r.stopChild(r.records[i])
-	}
+	list := slices.Clone(r.records)
+	slices.Reverse(list)
+	r.stopRow(list)
 }
 
 // add appends a specification. r.mu is held.
@@ -318,7 +571,7 @@ func (r *Run) add(rec *record) {
 
 // remove forgets a specification.
 func (r *Run) remove(rec *record) {
-	r.update(func() {
+	r.updateKid(rec.id, func() {
 		if i := slices.Index(r.records, rec); i >= 0 {
 			r.records = slices.Delete(r.records, i, i+1)
 			delete(r.byID, rec.id)

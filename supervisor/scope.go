@@ -3,9 +3,11 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +19,8 @@ type scope struct {
 	made  bool
 	outer *incarnation // of an inner supervisor: the child that runs it
 	base  context.Context
+	above []string // the profiler labels that children have besides their own, by name
+	wake  func()   // makes the run look whether it is to stop
 	hub   *hub
 	kids  roster
 	subs  []*subscription
@@ -24,6 +28,7 @@ type scope struct {
 	release  func() bool // unlinks own from Serve's context and from the outer child's
 	halt     chan struct{}
 	haltOnce sync.Once
+	halted   atomic.Bool // before halt is closed
 	done     chan struct{}
 	err      error // set before done is closed
 }
@@ -57,7 +62,7 @@ func newScope(ctx context.Context, name string, self any, kids roster, observers
 		s.hub.id = s.own.id
 	}
 
-	s.base = context.WithoutCancel(s.own.ctx)
+	s.base, s.above = context.WithoutCancel(s.own.ctx()), labelsOf(s.own.labels)
 	s.subs = s.hub.subscribeSpec(observers, s.own.path)
 
 	return s, nil
@@ -75,13 +80,16 @@ func (inc *incarnation) serves(self any) bool {
 func (s *scope) make(ctx context.Context, path string) {
 	s.made = true
 	s.own = &incarnation{name: s.name, path: path, hub: s.hub, parent: s.outer}
-	s.own.newContext(context.WithoutCancel(ctx))
+	base := context.WithoutCancel(ctx)
+	above := labelsOf(base)
+	s.own.newContext(base, &above, time.Now())
+	s.own.setLabels()
 
 	end := func(ctx context.Context) func() bool {
 		return context.AfterFunc(ctx, func() { s.own.terminate(context.Cause(ctx)) })
 	}
 	if s.release = end(ctx); s.outer != nil {
-		of, with := s.release, end(s.outer.ctx) // ctx may outlive the child
+		of, with := s.release, end(s.outer.life) // ctx may outlive the child
 		s.release = func() bool { return of() && with() }
 	}
 }
@@ -94,36 +102,39 @@ func (s *scope) pathOf(id string) string {
 	return s.own.path + "/" + id
 }
 
-// newChild makes an incarnation of a child.
+// newChild makes an incarnation of a child, still without a context.
 func (s *scope) newChild(id string, c *Child) *incarnation {
-	inc := &incarnation{name: id, path: s.pathOf(id), hub: s.hub, owner: s.kids, parent: s.own, declared: c.Kind,
-		policy: c.Orphan, ack: c.Ack, shutdown: c.Shutdown, startTimeout: c.StartTimeout}
-	inc.newContext(s.base)
+	inc := new(incarnation)
+	s.specify(inc, id, s.pathOf(id), c)
 	return inc
+}
+
+// specify sets what an incarnation of a child is.
+func (s *scope) specify(inc *incarnation, id, path string, c *Child) {
+	inc.name, inc.path, inc.hub, inc.owner, inc.parent = id, path, s.hub, s.kids, s.own
+	inc.declared, inc.policy, inc.ack = c.Kind, c.Orphan, c.Ack
+	inc.shutdown, inc.startTimeout = c.Shutdown, c.StartTimeout
 }
 
 func (s *scope) emit(event func(Header) Event) { s.own.emit(event) }
 
 // requestHalt asks the run to stop, as the end of its context does.
-func (s *scope) requestHalt() { s.haltOnce.Do(func() { close(s.halt) }) }
+func (s *scope) requestHalt() {
+	s.haltOnce.Do(func() {
+		s.halted.Store(true)
+		close(s.halt)
+	})
+	s.wake()
+}
 
 // stopping reports whether the run was asked to stop.
-func (s *scope) stopping() bool {
-	select {
-	case <-s.halt:
-		return true
-	case <-s.own.ctx.Done():
-		return true
-	default:
-		return false
-	}
-}
+func (s *scope) stopping() bool { return s.halted.Load() || s.own.life.Err() != nil }
 
 // stopError returns the error of Serve after an orderly stop: the reason of the parent that asked
 // for it (OTP rule 63), or nil for Stop.
 func (s *scope) stopError() error {
-	cause := context.Cause(s.own.ctx)
-	if s.own.ctx.Err() == nil {
+	cause := context.Cause(s.own.life)
+	if s.own.life.Err() == nil {
 		return nil
 	}
 	if cause == context.Canceled || cause == context.DeadlineExceeded {
@@ -138,14 +149,14 @@ func (s *scope) stopError() error {
 func (s *scope) finish(err error) {
 	s.own.attach(nil)
 	if s.made {
-		s.own.leave(ending{err: err}, true)
-		<-s.own.done
+		s.own.leave(&ending{err: err}, true)
+		<-s.own.doneChan()
 		s.release()
 		if s.outer != nil {
 			s.outer.detachInner(s.name)
 		}
 		if err != ErrIgnore { // Build's own; an exit that Is ErrIgnore is an exit
-			err = s.own.exit.Err
+			err = s.own.exit().Err
 		}
 	}
 
@@ -166,9 +177,12 @@ func (s *scope) finish(err error) {
 func (s *scope) ended() {
 	close(s.done)
 	if s.outer != nil {
-		s.outer.leave(ending{}, false)
+		s.outer.leave(&ending{}, false)
 	}
 	s.hub.changes.fire()
+	if s.made && s.outer == nil {
+		s.hub.bounds.rest()
+	}
 }
 
 // withOrphan returns the error of a run that left an orphan: err, and the orphan if err does not
@@ -230,12 +244,13 @@ func (inc *incarnation) below(id string) (*incarnation, error) {
 	return n.find(id)
 }
 
-// complete adds the supervisors below a child to the child's node.
-func (inc *incarnation) complete(t Tree) Tree {
+// complete adds to a child's node what the child is as a supervisor and, if deep is set, what is
+// below it.
+func (inc *incarnation) complete(t Tree, deep bool) Tree {
 	n, inner := inc.nodes()
 	switch {
 	case n != nil:
-		sub := n.tree()
+		sub := n.tree(deep)
 		t.Strategy, t.Intensity, t.AutoShutdown, t.InWindow = sub.Strategy, sub.Intensity, sub.
 			AutoShutdown, sub.InWindow
 		t.Children, t.Instances, t.InstancesRunning, t.Busy = sub.Children, sub.Instances, sub.InstancesRunning, sub.
@@ -244,9 +259,13 @@ func (inc *incarnation) complete(t Tree) Tree {
 		t.Busy = true // its run is over, and its exit is on the way
 	}
 
+	if !deep {
+		return t
+	}
+
 	for name, in := range inner {
 		if m, _ := in.nodes(); m != nil {
-			sub := m.tree()
+			sub := m.tree(true)
 			sub.ID = name
 			t.Children = append(t.Children, sub)
 		}
@@ -376,4 +395,56 @@ func (s *scope) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// attach sets the supervisor that the child is, nil when its run is over.
+func (inc *incarnation) attach(n node) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	inc.rareLocked().node = n
+	inc.hub.changes.fire()
+	inc.hub.touch(inc.path, true)
+	if inc.owner == nil && inc.parent != nil { // a supervisor inside of a child is shown with the child
+		inc.hub.touch(inc.parent.path, true)
+	}
+}
+
+// attachInner adds a supervisor that the child runs itself. It counts as one of the child's
+// goroutines, so that the child has not ended before it has.
+func (inc *incarnation) attachInner(name string, own *incarnation) error {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+
+	if inc.live == 0 {
+		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
+	}
+	r := inc.rareLocked()
+	if _, taken := r.inner[name]; taken {
+		return fmt.Errorf("%s already runs a supervisor named %q: %w", inc.subject(), name, ErrAlreadyStarted)
+	}
+	if r.inner == nil {
+		r.inner = map[string]*incarnation{}
+	}
+
+	r.inner[name] = own
+	inc.live++
+
+	return nil
+}
+
+func (inc *incarnation) detachInner(name string) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	delete(inc.rareLocked().inner, name)
+	inc.hub.changes.fire()
+	inc.hub.touch(inc.path, true)
+}
+
+func (inc *incarnation) nodes() (node, map[string]*incarnation) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if inc.rare == nil {
+		return nil, nil
+	}
+	return inc.rare.node, maps.Clone(inc.rare.inner)
 }

@@ -120,6 +120,10 @@ const (
 	// DefaultStartTimeout bounds the start of a worker that specifies no bound. The start of a
 	// supervisor is bounded by the starts of its children.
 	DefaultStartTimeout = 30 * time.Second
+
+	// Unlimited as Intensity.Max says that the restarts may go on for ever, on purpose: Lint does
+	// not warn of it. It wants a Backoff. OTP has no such value.
+	Unlimited = math.MaxInt
 )
 
 // Intensity limits restarts: the supervisor gives up on more than Max attempts within Period (OTP

@@ -43,7 +43,7 @@ func (t sutureTree) Serve(ctx context.Context) error {
 	switch {
 	case inc != nil && sutureServices(inc.id)[inc.id].Goroutines > 0:
 		inc.mu.Lock()
-		inc.left = left
+		inc.rareLocked().left = left
 		inc.mu.Unlock()
 		return err
 
@@ -97,12 +97,13 @@ const (
 // incarnation itself have ended. The incarnation is then an orphan until they have ended.
 func (inc *incarnation) staysBehind() bool {
 	inc.mu.Lock()
-	left := inc.left
+	left := inc.rare != nil && inc.rare.left != nil
 	inc.mu.Unlock()
-	if left == nil {
-		return false
-	}
+	return left && inc.leavesOrphan()
+}
 
+// leavesOrphan is staysBehind for an incarnation that has run a suture tree.
+func (inc *incarnation) leavesOrphan() bool {
 	found := sutureServices(inc.id)
 	if found[inc.id].Goroutines == 0 {
 		return false
@@ -134,8 +135,9 @@ func (inc *incarnation) endBehind(found map[uint64]Orphan) bool {
 		return false
 	}
 	if inc.behind.CompareAndSwap(true, false) {
-		inc.mu.Lock()
-		inc.endLast()
+		if inc.end() {
+			inc.owner.(*Run).handOn(inc)
+		}
 	}
 	return true
 }
@@ -177,7 +179,7 @@ func (s *sutureEvents) Observe(e Event) {
 			s.hook(suture.EventServicePanic{
 				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: nameOnly(id), ServiceName: id,
 				Restarting: again,
-				PanicMsg:   fmt.Sprint(e.Exit.Panic), Stacktrace: string(e.Exit.Stack),
+				PanicMsg:   fmt.Sprint(e.Exit.Panic), Stacktrace: e.Exit.Stack.String(),
 			})
 			return
 		}

@@ -157,7 +157,7 @@ type Orphan struct {
 // seen returns the state s as a snapshot shows it. A child that its supervisor lists as running may
 // have been told to end. By OTP rule 28 it is listed as running until it has ended.
 func (inc *incarnation) seen(s State) State {
-	if s == Running && inc.ctx.Err() != nil {
+	if s == Running && inc.life.Err() != nil {
 		return Stopping
 	}
 	return s

@@ -96,6 +96,10 @@ func (s Spec) badOption() (wrong, expected string) {
 		return "Guard is set with PTY", "one of them, because a terminal needs a session of its own"
 	case s.Umask != "" && (err != nil || mask > 0o777):
 		return fmt.Sprintf("Umask is %q", s.Umask), "an octal number up to 777, or nothing"
+	case (s.Executable != nil || s.Limits != Limits{}) && !canLimit:
+		return "Executable or Limits is set", "none on this system, because they need Linux"
+	case s.Executable != nil && s.shell():
+		return "Executable is set with Sockets or Umask", "one of them, because a shell executes the program"
 	case s.shell() && s.Argv0 != "":
 		return "Argv0 is set with Sockets or Umask", "none, because a shell executes the program"
 	}

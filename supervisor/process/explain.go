@@ -14,6 +14,9 @@ import (
 // exec as a failure of the program: a missing Dir, a missing interpreter, a user that it cannot
 // become.
 func (r *running) explain(err error) error {
+	if r.spec.Executable != nil {
+		return explainImage(r.spec.Path, err)
+	}
 	if dir := r.spec.Dir; dir != "" {
 		if cause := unusable(dir); cause != nil {
 			return fmt.Errorf("Dir: %w; expected a directory that it can work in", cause)

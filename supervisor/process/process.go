@@ -193,6 +193,13 @@ func (r *running) fork() (err error) {
 	}()
 
 	r.cmd = r.spec.command()
+	if r.spec.Executable != nil {
+		image, err := r.openImage()
+		if err != nil {
+			return err
+		}
+		defer image.Close()
+	}
 	if err := r.place(); err != nil {
 		return err
 	}
@@ -205,6 +212,13 @@ func (r *running) fork() (err error) {
 
 	r.placed()
 	r.adopt()
+
+	if err := r.spec.Limits.set(r.cmd.Process.Pid); err != nil {
+		_ = r.cmd.Process.Kill() // it is reaped below in any case
+		_ = r.cmd.Wait()
+		r.disown()
+		return err
+	}
 
 	return nil
 }

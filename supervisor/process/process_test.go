@@ -306,7 +306,7 @@ func TestOutputPanics(t *testing.T) {
 	puppet.order(t, "say boo")
 	exit := exited(t, rec, 1).Exit
 	require.ErrorIs(t, exit.Err, suptest.ErrPlanned)
-	require.Contains(t, string(exit.Stack), "process_test.go")
+	require.Contains(t, exit.Stack.String(), "process_test.go")
 	reaped(t, puppet.pid)
 }
 

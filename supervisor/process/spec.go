@@ -93,6 +93,19 @@ type Socket struct {
 	File *os.File
 }
 
+// Limits are resource limits of a process, which its descendants inherit. They are set as soon as
+// the process exists, so it may run for an instant without them. Zero means the limit of this
+// process.
+type Limits struct {
+	// Memory is the most memory that the process may have to write to, in bytes (RLIMIT_DATA):
+	// heap, stacks and private mappings, but not what it only reserves.
+	Memory uint64
+	// Files is the most descriptors that it may have open (RLIMIT_NOFILE).
+	Files uint64
+	// NoCore keeps the process from leaving a core file, which would hold its secrets.
+	NoCore bool
+}
+
 // Spec specifies an operating-system process.
 type Spec struct {
 	// Name is the name of the process in errors, and the ID of the child that Child returns. The
@@ -152,6 +165,14 @@ type Spec struct {
 	// ExtraFiles are passed to the process as the descriptors after Sockets, from 3 on. They stay
 	// open here. Unix only.
 	ExtraFiles []*os.File
+
+	// Executable, if set, is the program, and Path is only its name in errors and as Argv0. What is
+	// executed is this open file, whatever lies at Path by then: who has checked the file executes
+	// what was checked. It stays open here. A script cannot be executed so. Linux only; not with
+	// Sockets or Umask.
+	Executable *os.File
+	// Limits bound what the process may use. Linux only.
+	Limits Limits
 
 	// Ready decides when the start is acknowledged. The zero Probe acknowledges it as soon as the
 	// program has been executed.

@@ -149,7 +149,7 @@ func exit(name string, e supervisor.Exit) []slog.Attr {
 	out := event(name, slog.String("class", e.Class.String()), slog.String("reason", e.String()),
 		duration("lived", e.Duration))
 	if len(e.Stack) > 0 {
-		out = append(out, slog.String("stack", string(e.Stack)))
+		out = append(out, slog.String("stack", e.Stack.String()))
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -20,8 +21,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// here returns a stack as a panic in this function has it.
+func here() supervisor.Stack {
+	pcs := make([]uintptr, 8)
+	return pcs[:runtime.Callers(1, pcs)]
+}
+
 func TestEveryEventIsWritten(t *testing.T) {
-	crash := supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("crash"), Stack: []byte("stack"),
+	crash := supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("crash"), Stack: here(),
 		Duration: time.Minute}
 	h := supervisor.Header{Seq: 7, Time: time.Unix(1, 2).UTC(), Root: "root", Path: "a/b", Incarnation: 9}
 	for _, c := range []struct {
@@ -49,8 +56,8 @@ func TestEveryEventIsWritten(t *testing.T) {
 			map[string]any{"error": "crash"}},
 		{supervisor.ChildIgnored{Header: h}, "INFO", "child_ignored", nil},
 		{supervisor.ChildExited{Header: h, Exit: crash, Reported: true}, "ERROR", "child_exited",
-			map[string]any{"class": "abnormal", "reason": "crash", "stack": "stack", "restart": "permanent",
-				"lived": "1m0s"}},
+			map[string]any{"class": "abnormal", "reason": "crash", "stack": crash.Stack.String(),
+				"restart": "permanent", "lived": "1m0s"}},
 		{supervisor.ChildExited{Header: h, Reported: true}, "WARN", "child_exited", map[string]any{"class": "normal"}},
 		{supervisor.ChildExited{Header: h}, "DEBUG", "child_exited", map[string]any{"stack": nil}},
 		{supervisor.ChildStopped{Header: h}, "DEBUG", "child_stopped", nil},

@@ -2,6 +2,7 @@ package zapevents_test
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -15,10 +16,16 @@ import (
 	"github.com/coppice-go/coppice/supervisor/zapevents"
 )
 
+// here returns a stack as a panic in this function has it.
+func here() supervisor.Stack {
+	pcs := make([]uintptr, 8)
+	return pcs[:runtime.Callers(1, pcs)]
+}
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestEveryEventIsWritten(t *testing.T) {
-	crash := supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("crash"), Stack: []byte("stack")}
+	crash := supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("crash"), Stack: here()}
 	h := supervisor.Header{Seq: 7, Time: time.Unix(1, 2), Root: "root", Path: "a/b", Incarnation: 9}
 	for _, c := range []struct {
 		event supervisor.Event
@@ -40,7 +47,8 @@ func TestEveryEventIsWritten(t *testing.T) {
 			map[string]any{"error": "crash"}},
 		{supervisor.ChildIgnored{Header: h}, zap.InfoLevel, "child_ignored", nil},
 		{supervisor.ChildExited{Header: h, Exit: crash, Reported: true}, zap.ErrorLevel, "child_exited",
-			map[string]any{"class": "abnormal", "reason": "crash", "stack": "stack", "restart": "permanent"}},
+			map[string]any{"class": "abnormal", "reason": "crash", "stack": crash.Stack.String(),
+				"restart": "permanent"}},
 		{supervisor.ChildExited{Header: h, Reported: true}, zap.WarnLevel, "child_exited",
 			map[string]any{"class": "normal"}},
 		{supervisor.ChildExited{Header: h}, zap.DebugLevel, "child_exited", nil},
