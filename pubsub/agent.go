@@ -16,6 +16,9 @@ type output[E any] interface {
 // agent is one node of the tree of filters, whose root is the broker. It receives the events of its
 // parent, and hands those that its filter matches to its child agents and its subscribers. Only the
 // registry's goroutine touches the fields that the registry owns.
+//
+// The agents of one Equal attribute under one parent have no goroutine of their own: an index agent
+// serves them, which is an agent without a filter; see index.
 type agent[E any] struct {
 	id      string
 	filter  Filter[E] // nil for the broker
@@ -28,10 +31,13 @@ type agent[E any] struct {
 	// how many events went into the buffers of its subscribers, and how many their policies dropped
 	delivered, dropped atomic.Uint64
 
+	index *index[E] // of an index agent, and of the agents that it serves; nil for any other
+
 	// Owned by the registry.
 	parent      *agent[E]
-	children    map[string]*agent[E] // by the key of their filter
-	subscribers atomic.Int64         // atomic because Stats reads it
+	children    map[string]*agent[E]        // by the key of their filter
+	indexes     map[*Attribute[E]]*agent[E] // the index agents that serve some of the children
+	subscribers atomic.Int64                // atomic because Stats reads it
 }
 
 func newAgent[E any](in *incarnation[E], id string, parent *agent[E], filter Filter[E]) *agent[E] {
@@ -43,9 +49,10 @@ func newAgent[E any](in *incarnation[E], id string, parent *agent[E], filter Fil
 		fenced:   in.fenced,
 		parent:   parent,
 		children: make(map[string]*agent[E]),
+		indexes:  make(map[*Attribute[E]]*agent[E]),
 	}
 
-	if parent != nil {
+	if filter != nil {
 		a.chain = append(parent.chain[:len(parent.chain):len(parent.chain)], filter)
 	}
 	return a
@@ -53,8 +60,11 @@ func newAgent[E any](in *incarnation[E], id string, parent *agent[E], filter Fil
 
 // name returns the name of the agent for reasons.
 func (a *agent[E]) name() string {
-	if a.parent == nil {
+	switch {
+	case a.parent == nil:
 		return a.id
+	case a.filter == nil:
+		return fmt.Sprintf("index agent of %s under %q", a.index.of.name, a.parent.chain)
 	}
 	return fmt.Sprintf("filter agent %s", a.chain)
 }
@@ -70,6 +80,10 @@ func (a *agent[E]) run(ctx context.Context, faults faults) error {
 		select {
 		case <-a.in.wake:
 			batch, tail = a.in.take(batch[:0])
+			if a.index != nil {
+				a.index.handOn(batch, tail)
+				break
+			}
 			// List the outputs after the take, so that an output that was added before an event was
 			// published gets that event.
 			outs = a.outputs.list(outs)

@@ -3,7 +3,9 @@
 // A subscriber names the events that it wants by a chain of filters, which are values. For each
 // prefix of a chain there is one agent, shared by all chains that begin with it. An agent receives
 // the events that the agent before it passes on; the first agent receives them from the broker. An
-// agent starts with its first subscriber and ends with its last.
+// agent starts with its first subscriber and ends with its last. The agents of one Equal attribute
+// behind the same prefix share one child of filters, an index agent, which asks each event for its
+// value once.
 //
 //	pubsub          one_for_all, 3 in 10 s
 //	├── registry    starts filter agents; knows who subscribed
@@ -48,7 +50,8 @@
 //   - An exact count: the count of a Gap is an upper bound, as its doc says, and a Gap just after
 //     Subscribe may count events that were published before.
 //   - Isolation from filters. A filter whose Match hangs holds up the subscribers behind it, and no
-//     others: the mailbox of its agent fills, and those subscribers get a gap. The agent cannot be
+//     others: the mailbox of its agent fills, and those subscribers get a gap. The get of an Equal
+//     attribute holds up those behind all agents that share its index agent. The agent cannot be
 //     killed while it hangs. Told to stop, it becomes an orphan of its supervisor, and subscribers
 //     may learn of its end only then. A filter that panics ends its incarnation of the bus, for
 //     all subscribers. Filters are code of the program; a Family checks what people type.

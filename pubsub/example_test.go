@@ -141,3 +141,18 @@ func Example_catchUp() {
 	// event 11
 	// event 12
 }
+
+// A family of a few words refuses the others.
+func ExampleOneOf() {
+	filters, _ := pubsub.NewTable(pubsub.OneOf("kind", []string{"put", "delete"},
+		func(e Event, word string) bool { return e.Kind == word }))
+
+	c, _ := filters.Parse("kind=put|delete")
+	fmt.Println(c, c.Match(Event{Kind: "put"}))
+
+	_, err := filters.Parse("kind=putt")
+	fmt.Println(err)
+	// Output:
+	// kind=delete|put true
+	// pubsub: bad filter: at byte 0 of "kind=putt": filter "kind" does not take "putt": want one of put, delete, or several with | between them
+}

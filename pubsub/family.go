@@ -24,11 +24,16 @@ type Attribute[E any] struct {
 	name   string
 	match  func(e E, value string) bool
 	normal func(value string) string // nil if each value is its own normal form
+	get    func(e E) string          // of Equal: the only value that matches; nil if match must be asked
 }
 
-// Equal returns the family of filters that match an event if get returns exactly the value.
+// Equal returns the family of filters that match an event if get returns exactly the value. get
+// must not block, and must return the same for the same event. Filters of one Equal attribute
+// behind the same chain cost an event one call of get, however many there are.
 func Equal[E any](name string, get func(E) string) *Attribute[E] {
-	return Where(name, func(e E, value string) bool { return get(e) == value })
+	a := Where(name, func(e E, value string) bool { return get(e) == value })
+	a.get = get
+	return a
 }
 
 // Under returns the family of filters that match an event if get returns the path given as value,

@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // registry adds subscriptions to the tree of agents and removes them. It starts the agents that a
@@ -80,12 +81,15 @@ func (r *registry[E]) join(ctx context.Context, s *Subscription[E]) error {
 	return nil
 }
 
-// grow starts an agent for filter, as a child of parent.
+// grow adds an agent for filter, as a child of parent.
 func (r *registry[E]) grow(ctx context.Context, parent *agent[E], filter Filter[E]) (*agent[E], error) {
-	r.started++
-	a := newAgent(r.in, fmt.Sprintf("agent-%d", r.started), parent, filter)
-	if _, err := r.in.filters.Load().dynamic.StartChild(ctx, a.id, a); err != nil {
-		return nil, fmt.Errorf("start the agent for %s: %w", a.chain, err)
+	if f, ok := filter.(is[E]); ok && f.of.get != nil {
+		return r.growIndexed(ctx, parent, f)
+	}
+
+	a := newAgent(r.in, r.nextID(), parent, filter)
+	if err := r.start(ctx, a, a.chain.String()); err != nil {
+		return nil, err
 	}
 
 	r.in.addAgent(a)
@@ -93,6 +97,40 @@ func (r *registry[E]) grow(ctx context.Context, parent *agent[E], filter Filter[
 	parent.outputs.add(a.in)
 
 	return a, nil
+}
+
+// growIndexed adds an agent that an index agent serves, and starts that one if it is the first.
+func (r *registry[E]) growIndexed(ctx context.Context, parent *agent[E], filter is[E]) (*agent[E], error) {
+	by := parent.indexes[filter.of]
+	if by == nil {
+		by = newAgent(r.in, r.nextID(), parent, nil)
+		by.index = newIndex(filter.of)
+		if err := r.start(ctx, by, append(slices.Clone(parent.chain), filter).String()); err != nil {
+			return nil, err
+		}
+		parent.indexes[filter.of] = by
+		parent.outputs.add(by.in)
+	}
+
+	a := newAgent(r.in, by.id, parent, filter)
+	a.in, a.index = by.in, by.index
+	by.index.add(filter.value, a)
+	r.in.addAgent(a)
+	parent.children[filter.Key()] = a
+
+	return a, nil
+}
+
+func (r *registry[E]) nextID() string {
+	r.started++
+	return fmt.Sprintf("agent-%d", r.started)
+}
+
+func (r *registry[E]) start(ctx context.Context, a *agent[E], chain string) error {
+	if _, err := r.in.filters.Load().dynamic.StartChild(ctx, a.id, a); err != nil {
+		return fmt.Errorf("start the agent for %s: %w", chain, err)
+	}
+	return nil
 }
 
 // leave removes s from its agent. If that agent then has neither subscriptions nor child agents,
@@ -107,10 +145,25 @@ func (r *registry[E]) leave(s *Subscription[E]) {
 	at.outputs.remove(s)
 
 	for at.parent != nil && at.subscribers.Load() == 0 && len(at.children) == 0 {
-		at.parent.outputs.remove(at.in)
 		delete(at.parent.children, at.filter.Key())
 		r.in.removeAgent(at)
-		close(at.retired)
+		r.retire(at)
 		at = at.parent
 	}
+}
+
+// retire ends the goroutine that serves a, unless it serves other agents too.
+func (r *registry[E]) retire(a *agent[E]) {
+	if a.index != nil {
+		of := a.index.of
+		if a.index.remove(a.filter.(is[E]).value) > 0 {
+			return
+		}
+		by := a.parent.indexes[of]
+		delete(a.parent.indexes, of)
+		a = by
+	}
+
+	a.parent.outputs.remove(a.in)
+	close(a.retired)
 }
