@@ -149,6 +149,29 @@ func (l *Log) AppendFunc(ctx context.Context, done func(first uint64, err error)
 	return err
 }
 
+// AppendLater adds records like AppendNoSync, and calls done like AppendFunc, once they are durable
+// or the log has failed. It asks for no sync itself: the records become durable with the next
+// append or sync that asks for one, or when the log is closed. So one sync can cover records whose
+// appenders do not know of each other.
+func (l *Log) AppendLater(ctx context.Context, done func(first uint64, err error), records ...Record) error {
+	_, _, err := l.join(ctx, records, noSync, done)
+	return err
+}
+
+// SyncSoon asks for a sync of all records that were appended before the call, and does not wait for
+// it. It does nothing if the log has failed or is closed.
+func (l *Log) SyncSoon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	if l.appendError() != nil {
+		return
+	}
+	l.cur.sync = true
+	l.cur.calls++
+	l.wakeCommitter()
+}
+
 // Sync waits until all records that were appended before the call are durable.
 func (l *Log) Sync(ctx context.Context) error {
 	l.mu.Lock()

@@ -33,11 +33,12 @@ type position struct {
 // writer is the state of the log's end, as the committer knows it.
 type writer struct {
 	id       [16]byte
-	next     uint64   // index of the next record to be written
-	prev     position // the newest sealed segment
-	target   int64    // size that the next segment should have
-	buf      []byte   // of the last batch, to be used again
-	expected int      // number of calls in the last batch that synced
+	next     uint64     // index of the next record to be written
+	prev     position   // the newest sealed segment
+	target   int64      // size that the next segment should have
+	buf      []byte     // of the last batch, to be used again
+	expected int        // number of calls in the last batch that synced
+	later    []callback // of the batches since the last sync
 
 	// The segment being written. These fields are unset between a seal and the first frame after
 	// it.
@@ -118,6 +119,9 @@ func (l *Log) commitLoop() {
 		}
 	}
 
+	for _, f := range l.w.later { // the seal has made them durable
+		f.done(f.first, err)
+	}
 	l.closeErr = l.release(err)
 }
 
@@ -129,6 +133,13 @@ func (l *Log) process(b *batch) {
 		err = l.fail(err)
 	}
 
+	if err == nil && !b.sync {
+		l.w.later = append(l.w.later, b.funcs...)
+		b.funcs = nil
+	} else if len(l.w.later) > 0 {
+		b.funcs = append(l.w.later, b.funcs...)
+		l.w.later = nil
+	}
 	b.finish(err)
 	l.recycleBuffer(b)
 

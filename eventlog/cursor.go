@@ -16,11 +16,15 @@ type Cursor struct {
 	want uint64 // index that the next frame must begin with
 	seg  *seg   // nil before the first read
 	r    frameReader
+	way  int64 // where the last waypoint lies that this cursor has come by
 
 	rest  []byte // records of the present frame that are still to be returned
 	left  uint32
 	index uint64 // of the first in rest
 	err   error  // sticky
+
+	sections int64       // size of a frame above which it is not read into memory; 0: none is
+	big      *largeFrame // the present frame, if it is such a one
 }
 
 // Cursor returns a reader that begins at index from, which may lie ahead of the log. A from before
@@ -46,7 +50,8 @@ func (l *Log) Cursor(from uint64) (*Cursor, error) {
 func (c *Cursor) enter(s *seg, f File, at waypoint) {
 	c.seg = s
 	c.want = at.first
-	c.r = frameReader{file: f, seed: s.seed, off: at.offset, ahead: c.r.ahead, buf: c.r.buf}
+	c.way = at.offset
+	c.r = frameReader{file: f, seed: s.seed, off: at.offset, ahead: c.r.ahead, grows: c.r.grows, buf: c.r.buf}
 }
 
 // leave releases the segment being read.
@@ -97,6 +102,14 @@ func (c *Cursor) caughtUp() bool { return c.seg == nil || c.r.off >= c.seg.end.L
 func (c *Cursor) TryNext() (e Entry, ok bool, err error) {
 	for {
 		for c.left > 0 {
+			if c.big != nil {
+				e, err := c.nextSection()
+				if err != nil || e.Section != nil {
+					return e, err == nil, err
+				}
+				continue
+			}
+
 			kind, data, rest, err := segment.NextRecord(c.rest)
 			if err == nil && c.left == 1 && len(rest) > 0 {
 				err = fmt.Errorf("frame has %d bytes after its last record", len(rest))
@@ -167,6 +180,10 @@ func (c *Cursor) advance() (bool, error) {
 
 // frame reads the next frame.
 func (c *Cursor) frame() error {
+	if entered, err := c.large(); entered || err != nil {
+		return err
+	}
+
 	f, at, err := c.r.next()
 	switch {
 	case err == nil && f.First != c.want:
@@ -182,6 +199,10 @@ func (c *Cursor) frame() error {
 		return nil
 
 	case err == nil:
+		if at-c.way >= waypointEvery { // the next cursor need not read so far
+			c.seg.noteFrame(f.First, at)
+			c.way = at
+		}
 		c.want = f.Next()
 		c.rest, c.left, c.index = f.Payload, f.Count, f.First
 		return nil
@@ -196,7 +217,7 @@ func (c *Cursor) frame() error {
 
 // damaged makes damage at an offset the cursor's sticky error, and returns it.
 func (c *Cursor) damaged(at int64, why error) error {
-	c.left = 0
+	c.left, c.big = 0, nil
 	c.err = &CorruptError{File: c.seg.path, Offset: at, Index: c.want, Reason: why.Error()}
 	return c.err
 }
@@ -207,7 +228,7 @@ func (c *Cursor) Close() {
 	if c.err == nil {
 		c.err = ErrClosed
 	}
-	c.left, c.rest, c.r.buf = 0, nil, nil
+	c.left, c.rest, c.big, c.r.buf = 0, nil, nil, nil
 }
 
 // Read returns a durable record. Its Data belongs to the caller. Errors: ErrTruncated, ErrNotFound,
@@ -222,7 +243,7 @@ func (l *Log) Read(index uint64) (Entry, error) {
 	}
 	defer c.Close()
 
-	c.r.ahead = 4 << 10
+	c.r.ahead, c.r.grows = 4<<10, true
 	e, ok, err := c.TryNext()
 	if err != nil {
 		return Entry{}, err

@@ -216,6 +216,12 @@ func damaged(d *vfs.Disk, file string, first, mayLose uint64, change func(eventl
 	for _, o := range []eventlog.Options{quick, o} {
 		l, err := openToRead(o)
 		if err == nil {
+			// What Open has trusted, CheckRest finds: there is no damage that neither of them
+			// finds.
+			if rest := l.CheckRest(context.Background()); (rest == nil) != (verr == nil) {
+				l.Close()
+				return false, fmt.Errorf("Verify returned %v, a quick Open nothing, and CheckRest %v", verr, rest)
+			}
 			err = judgeRead(l, first, mayLose)
 			l.Close()
 			if err == nil {

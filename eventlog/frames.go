@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type frameReader struct {
 	end  int64 // offset at which reading ends
 
 	ahead  int64 // how much to read at once; 0 is readSize
+	grows  bool  // ahead doubles with each read, up to readSize: the frame that is wanted may be near or far
 	buf    []byte
 	lo, hi int // buf[lo:hi] is what the file holds at off
 }
@@ -76,6 +78,9 @@ func (r *frameReader) fill(need int64) error {
 	want := min(int64(len(r.buf)), r.end-r.off)
 	n, err := r.file.ReadAt(r.buf[r.hi:want], r.off+int64(r.hi))
 	r.hi += n
+	if r.grows {
+		r.ahead = min(2*ahead, readSize)
+	}
 	if int64(r.hi) >= need {
 		return nil // a later read meets an error further on again
 	}
@@ -170,6 +175,9 @@ type beyond struct {
 	bytes int64 // how far, at least, writes had gone past the good frames
 }
 
+// blank is as much as lookAhead reads at once, of a segment that is not filled yet.
+var blank [readSize + segment.FrameHeaderSize]byte
+
 // lookAhead searches what follows the good frames. Each frame says up to which offset everything
 // was durable before the frame was written. If that is past the bad place, the bytes there were
 // good once, and this is damage. The header of a frame alone is proof, because a header has its own
@@ -185,6 +193,10 @@ func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (be
 		}
 
 		part := buf[:n]
+		if n == len(blank) && bytes.Equal(part, blank[:]) {
+			base += readSize // most of a segment that is not full
+			continue
+		}
 
 		for at := 0; ; {
 			i := segment.Find(part[at:], seed, base+int64(at), s.next)

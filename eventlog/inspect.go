@@ -15,14 +15,15 @@ import (
 
 // inspected is one segment file as it was found on the disk.
 type inspected struct {
-	number uint64
-	path   string
-	size   int64
-	header segment.Header
-	seed   segment.Seed
-	scan   scan
-	beyond beyond        // set for the last segment only
-	damage *CorruptError // nil if the segment is what it should be
+	number  uint64
+	path    string
+	size    int64
+	header  segment.Header
+	seed    segment.Seed
+	scan    scan
+	beyond  beyond        // set for the last segment only
+	trusted bool          // only its header and seal are checked
+	damage  *CorruptError // nil if the segment is what it should be
 }
 
 // inspection reads the segments of a directory. It changes nothing.
@@ -30,7 +31,8 @@ type inspection struct {
 	fs       FS
 	dir      string
 	bugs     bugs
-	quick    bool // check only header and seal of all segments but the last
+	quick    bool  // check only header and seal of the segments before the last ones
+	whole    int64 // with quick: how many bytes of the newest segments to check nevertheless
 	progress func(done, total int64)
 
 	segs         []*inspected
@@ -83,6 +85,7 @@ func (in *inspection) run() error {
 		total += s.size
 	}
 
+	in.chooseTrusted()
 	if err := in.frames(total); err != nil {
 		return err
 	}
@@ -100,6 +103,18 @@ func (in *inspection) run() error {
 	in.judgeExtent()
 
 	return nil
+}
+
+// chooseTrusted chooses the segments whose frames need no check now. The last segment needs one
+// always: its end is to be found.
+func (in *inspection) chooseTrusted() {
+	left := in.whole
+	for i := len(in.segs) - 2; in.quick && i >= 0; i-- {
+		if left -= in.segs[i].size; left >= 0 || in.segs[i+1].damage != nil {
+			continue
+		}
+		in.segs[i].trusted = true
+	}
 }
 
 // header reads and checks the header of a segment.
@@ -217,7 +232,7 @@ func (in *inspection) scan(s *inspected, i int) error {
 	defer f.Close()
 
 	last := i == len(in.segs)-1
-	if in.quick && !last && in.segs[i+1].damage == nil {
+	if s.trusted {
 		s.scan, err = scanSeal(f, s, in.segs[i+1].header)
 		return err
 	}
@@ -352,5 +367,6 @@ func (s *inspected) reader() *seg {
 	r.end.Store(s.scan.end)
 	r.next.Store(s.scan.next)
 	r.sealed.Store(true)
+	r.trusted.Store(s.trusted)
 	return r
 }

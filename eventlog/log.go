@@ -21,6 +21,9 @@ type Entry struct {
 	Index uint64 // 1-based, without gaps
 	Kind  Kind
 	Data  []byte
+
+	// Section has the data instead if it was not read (Cursor.Sections).
+	Section *Section
 }
 
 // Log is an open log. All methods are safe for concurrent use.

@@ -66,7 +66,7 @@ func newLog(dir string, o Options) *Log {
 
 // open recovers the log, or creates it. parents are the directories that lead to the log's.
 func (l *Log) open(parents []string) error {
-	in := inspection{fs: l.opts.FS, dir: l.dir, bugs: l.opts.bugs, quick: l.opts.QuickOpen,
+	in := inspection{fs: l.opts.FS, dir: l.dir, bugs: l.opts.bugs, quick: l.opts.QuickOpen, whole: l.opts.Whole,
 		progress: func(done, total int64) { l.emit(Progress{done, total}) }}
 
 	if err := in.list(); err != nil {
@@ -250,7 +250,7 @@ func OpenReadOnly(dir string, o Options) (*Log, error) {
 	start := time.Now()
 	l := newLog(filepath.Clean(dir), o)
 	l.readOnly = true
-	in := inspection{fs: o.FS, dir: l.dir, bugs: o.bugs, quick: o.QuickOpen,
+	in := inspection{fs: o.FS, dir: l.dir, bugs: o.bugs, quick: o.QuickOpen, whole: o.Whole,
 		progress: func(done, total int64) { l.emit(Progress{done, total}) }}
 
 	if l.lock, err = in.exclusive(); err != nil {

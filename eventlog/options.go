@@ -48,6 +48,14 @@ type Options struct {
 	// not on their bytes. The frames are still checked whenever they are read.
 	QuickOpen bool
 
+	// Whole is how many bytes of the newest segments Open checks nevertheless, with QuickOpen. Call
+	// CheckRest for the other ones.
+	Whole int64
+
+	// Checked, if set, remembers the segments that were checked whole, over several opens of the
+	// log by one process. CheckRest leaves them out.
+	Checked *Checked
+
 	// Events, if set, is called for each event, one call at a time, from any goroutine of the log
 	// or of its callers. It must return soon and must not call the log.
 	Events func(Event)
@@ -99,6 +107,9 @@ func (o Options) withDefaults() (Options, error) {
 		}
 	}
 
+	if o.Whole < 0 {
+		return o, fmt.Errorf("eventlog: Options.Whole is %d, want 0 or more", o.Whole)
+	}
 	if o.Retention.Bytes < 0 {
 		return o, fmt.Errorf("eventlog: Options.Retention.Bytes is %d, want 0 or more", o.Retention.Bytes)
 	}

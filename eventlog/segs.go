@@ -61,6 +61,10 @@ type seg struct {
 	next   atomic.Uint64 // index after the last durable record
 	sealed atomic.Bool   // set after the final end
 
+	// trusted is set if nobody has checked the frames of this sealed segment in this process.
+	// Readers check each frame that they read in any case.
+	trusted atomic.Bool
+
 	// Under Log.segMu. All cursors on a segment share one open file.
 	readers int
 	file    File // nil if there are no readers
@@ -131,20 +135,29 @@ func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 	}
 	defer l.segMu.Unlock()
 
+	f, err := l.use(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, f, nil
+}
+
+// use begins a use of segment s, which releaseSegment ends. segMu is held.
+func (l *Log) use(s *seg) (File, error) {
 	if s.file == nil {
 		f, err := l.opts.FS.Open(s.path, false)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		s.file = f
 	}
 
 	s.readers++ // keeps Truncate from recycling the file
 
-	return s, s.file, nil
+	return s.file, nil
 }
 
-// releaseSegment ends a use that acquire began.
+// releaseSegment ends a use of a segment.
 func (l *Log) releaseSegment(s *seg) {
 	l.segMu.Lock()
 	defer l.segMu.Unlock()

@@ -130,6 +130,22 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 	return f, FrameSize(int(length)), nil
 }
 
+// NewChecksum returns the checksum of a frame's content, for a reader that does not hold the frame
+// in memory: all bytes of the frame, padding included, but the first four.
+func NewChecksum(seed Seed) *Checksum { return &Checksum{seed.crc} }
+
+// Checksum is the checksum of the bytes that were written to it.
+type Checksum struct{ crc uint32 }
+
+// Write adds bytes. It never fails.
+func (c *Checksum) Write(b []byte) (int, error) {
+	c.crc = crc32.Update(c.crc, castagnoli, b)
+	return len(b), nil
+}
+
+// Sum32 returns the checksum, which Frame.CRC must be.
+func (c *Checksum) Sum32() uint32 { return c.crc }
+
 // Decode decodes the frame at the given offset of the segment, and returns its size in bytes. b
 // begins with the frame. Payload is part of b. Errors: those of DecodeHeaderAt, and ErrChecksum.
 // With ErrShort and ErrChecksum, size is that of the whole frame, or 0 if b does not hold the

@@ -21,6 +21,7 @@ const Env = "COPPICE_REQUIRE"
 var tools = map[string][]string{
 	"chromium":   {"chromium", "chromium-browser", "google-chrome"},
 	"erlang":     {"erl"},
+	"kcat":       {"kcat"},
 	"mount":      {"mount"},
 	"postgresql": {"postgres", "pg_ctlcluster"},
 	"promtool":   {"promtool"},

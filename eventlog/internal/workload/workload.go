@@ -193,9 +193,21 @@ func Run(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *Promises, s
 				p.ack(next + uint64(n) - 1)
 			}
 
-		case 6, 7, 8:
+		case 6, 7:
 			p.willAsk(next + uint64(n) - 1)
 			_, err = l.AppendNoSync(ctx, RecordsAt(next, n)...)
+
+		case 8:
+			last := next + uint64(n) - 1
+			p.willAsk(last)
+			err = l.AppendLater(ctx, func(_ uint64, err error) {
+				if err == nil {
+					p.ack(last)
+				}
+			}, RecordsAt(next, n)...)
+			if err == nil && n%2 == 0 {
+				l.SyncSoon()
+			}
 
 		case 9:
 			if err = l.Sync(ctx); err == nil {
