@@ -1466,6 +1466,7 @@ type EventsResponse struct {
 	//	*EventsResponse_Tree
 	//	*EventsResponse_Dropped
 	//	*EventsResponse_Readiness
+	//	*EventsResponse_Process
 	Event         isEventsResponse_Event `protobuf_oneof:"event"`
 	History       string                 `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"` // in which the record at the cursor was written; give it back with the cursor
 	unknownFields protoimpl.UnknownFields
@@ -1552,6 +1553,15 @@ func (x *EventsResponse) GetReadiness() *Readiness {
 	return nil
 }
 
+func (x *EventsResponse) GetProcess() *ConsensusProcess {
+	if x != nil {
+		if x, ok := x.Event.(*EventsResponse_Process); ok {
+			return x.Process
+		}
+	}
+	return nil
+}
+
 func (x *EventsResponse) GetHistory() string {
 	if x != nil {
 		return x.History
@@ -1579,6 +1589,10 @@ type EventsResponse_Readiness struct {
 	Readiness *Readiness `protobuf:"bytes,40,opt,name=readiness,proto3,oneof"` // the node's readiness has changed
 }
 
+type EventsResponse_Process struct {
+	Process *ConsensusProcess `protobuf:"bytes,41,opt,name=process,proto3,oneof"` // the process of the consensus was started, reset, …
+}
+
 func (*EventsResponse_Record) isEventsResponse_Event() {}
 
 func (*EventsResponse_Tree) isEventsResponse_Event() {}
@@ -1586,6 +1600,8 @@ func (*EventsResponse_Tree) isEventsResponse_Event() {}
 func (*EventsResponse_Dropped) isEventsResponse_Event() {}
 
 func (*EventsResponse_Readiness) isEventsResponse_Event() {}
+
+func (*EventsResponse_Process) isEventsResponse_Event() {}
 
 // LogRecord is a record of the event log. Its index is the cursor.
 type LogRecord struct {
@@ -1654,6 +1670,7 @@ type TreeEvent struct {
 	Attempt       uint32                 `protobuf:"varint,9,opt,name=attempt,proto3" json:"attempt,omitempty"`                           // of RestartScheduled: number of attempts in a row
 	InWindow      uint32                 `protobuf:"varint,10,opt,name=in_window,json=inWindow,proto3" json:"in_window,omitempty"`        // of RestartScheduled: restarts within the supervisor's period
 	Delay         *durationpb.Duration   `protobuf:"bytes,11,opt,name=delay,proto3" json:"delay,omitempty"`                               // of RestartScheduled
+	Stack         string                 `protobuf:"bytes,12,opt,name=stack,proto3" json:"stack,omitempty"`                               // of a panic or an orphan; only in a History and in a TreeDelta
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1765,6 +1782,13 @@ func (x *TreeEvent) GetDelay() *durationpb.Duration {
 	return nil
 }
 
+func (x *TreeEvent) GetStack() string {
+	if x != nil {
+		return x.Stack
+	}
+	return ""
+}
+
 // Dropped reports that the client was too slow: count events of the tree are missing here. With a
 // filter, count is an upper bound.
 type Dropped struct {
@@ -1809,6 +1833,1130 @@ func (x *Dropped) GetCount() uint64 {
 		return x.Count
 	}
 	return 0
+}
+
+type InspectChildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Goroutines    bool                   `protobuf:"varint,2,opt,name=goroutines,proto3" json:"goroutines,omitempty"` // also the stacks of the child's goroutines; they stop the process for a moment
+	State         bool                   `protobuf:"varint,3,opt,name=state,proto3" json:"state,omitempty"`           // also what the child's service shows of its state
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectChildRequest) Reset() {
+	*x = InspectChildRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectChildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectChildRequest) ProtoMessage() {}
+
+func (x *InspectChildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectChildRequest.ProtoReflect.Descriptor instead.
+func (*InspectChildRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *InspectChildRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *InspectChildRequest) GetGoroutines() bool {
+	if x != nil {
+		return x.Goroutines
+	}
+	return false
+}
+
+func (x *InspectChildRequest) GetState() bool {
+	if x != nil {
+		return x.State
+	}
+	return false
+}
+
+type InspectChildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Child         *Child                 `protobuf:"bytes,1,opt,name=child,proto3" json:"child,omitempty"`                                   // without what is below it
+	LastStack     string                 `protobuf:"bytes,2,opt,name=last_stack,json=lastStack,proto3" json:"last_stack,omitempty"`          // of the panic with which the child last ended
+	RestartsWith  []string               `protobuf:"bytes,3,rep,name=restarts_with,json=restartsWith,proto3" json:"restarts_with,omitempty"` // the siblings that its end restarts or stops, in start order
+	Engine        *Engine                `protobuf:"bytes,4,opt,name=engine,proto3" json:"engine,omitempty"`                                 // absent if the child is no engine, or is down
+	State         map[string]string      `protobuf:"bytes,5,rep,name=state,proto3" json:"state,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	StateError    string                 `protobuf:"bytes,6,opt,name=state_error,json=stateError,proto3" json:"state_error,omitempty"` // why there is no state: the service shows none, or does not answer
+	Goroutines    uint32                 `protobuf:"varint,7,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	Stacks        string                 `protobuf:"bytes,8,opt,name=stacks,proto3" json:"stacks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectChildResponse) Reset() {
+	*x = InspectChildResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectChildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectChildResponse) ProtoMessage() {}
+
+func (x *InspectChildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectChildResponse.ProtoReflect.Descriptor instead.
+func (*InspectChildResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *InspectChildResponse) GetChild() *Child {
+	if x != nil {
+		return x.Child
+	}
+	return nil
+}
+
+func (x *InspectChildResponse) GetLastStack() string {
+	if x != nil {
+		return x.LastStack
+	}
+	return ""
+}
+
+func (x *InspectChildResponse) GetRestartsWith() []string {
+	if x != nil {
+		return x.RestartsWith
+	}
+	return nil
+}
+
+func (x *InspectChildResponse) GetEngine() *Engine {
+	if x != nil {
+		return x.Engine
+	}
+	return nil
+}
+
+func (x *InspectChildResponse) GetState() map[string]string {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *InspectChildResponse) GetStateError() string {
+	if x != nil {
+		return x.StateError
+	}
+	return ""
+}
+
+func (x *InspectChildResponse) GetGoroutines() uint32 {
+	if x != nil {
+		return x.Goroutines
+	}
+	return 0
+}
+
+func (x *InspectChildResponse) GetStacks() string {
+	if x != nil {
+		return x.Stacks
+	}
+	return ""
+}
+
+type HistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`                          // empty: the whole tree
+	AfterSeq      uint64                 `protobuf:"varint,2,opt,name=after_seq,json=afterSeq,proto3" json:"after_seq,omitempty"` // leave out the events up to this one
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`                       // the newest so many; 0: all that are remembered
+	Failures      bool                   `protobuf:"varint,4,opt,name=failures,proto3" json:"failures,omitempty"`                 // abnormal ends, failed starts, give-ups and orphans only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryRequest) Reset() {
+	*x = HistoryRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryRequest) ProtoMessage() {}
+
+func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
+func (*HistoryRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *HistoryRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HistoryRequest) GetAfterSeq() uint64 {
+	if x != nil {
+		return x.AfterSeq
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetFailures() bool {
+	if x != nil {
+		return x.Failures
+	}
+	return false
+}
+
+type HistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*TreeEvent           `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"` // oldest first
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`    // older events are left out, or are forgotten
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryResponse) Reset() {
+	*x = HistoryResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryResponse) ProtoMessage() {}
+
+func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
+func (*HistoryResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *HistoryResponse) GetEvents() []*TreeEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *HistoryResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type Orphan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Goroutines    uint32                 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"` // that still run
+	Stacks        string                 `protobuf:"bytes,5,opt,name=stacks,proto3" json:"stacks,omitempty"`
+	Brutal        bool                   `protobuf:"varint,6,opt,name=brutal,proto3" json:"brutal,omitempty"` // the supervisor did not wait for it at all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Orphan) Reset() {
+	*x = Orphan{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Orphan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Orphan) ProtoMessage() {}
+
+func (x *Orphan) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Orphan.ProtoReflect.Descriptor instead.
+func (*Orphan) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Orphan) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Orphan) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Orphan) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Orphan) GetGoroutines() uint32 {
+	if x != nil {
+		return x.Goroutines
+	}
+	return 0
+}
+
+func (x *Orphan) GetStacks() string {
+	if x != nil {
+		return x.Stacks
+	}
+	return ""
+}
+
+func (x *Orphan) GetBrutal() bool {
+	if x != nil {
+		return x.Brutal
+	}
+	return false
+}
+
+type OrphansRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphansRequest) Reset() {
+	*x = OrphansRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphansRequest) ProtoMessage() {}
+
+func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphansRequest.ProtoReflect.Descriptor instead.
+func (*OrphansRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+type OrphansResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Orphans       []*Orphan              `protobuf:"bytes,1,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphansResponse) Reset() {
+	*x = OrphansResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphansResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphansResponse) ProtoMessage() {}
+
+func (x *OrphansResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphansResponse.ProtoReflect.Descriptor instead.
+func (*OrphansResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *OrphansResponse) GetOrphans() []*Orphan {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+// Engine is what an engine is doing. The counts begin with its incarnation.
+type Engine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // its address
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // of its place in the tree
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Mailbox       uint32                 `protobuf:"varint,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`            // messages that wait
+	Capacity      uint32                 `protobuf:"varint,5,opt,name=capacity,proto3" json:"capacity,omitempty"`          // of the mailbox
+	Posted        uint32                 `protobuf:"varint,6,opt,name=posted,proto3" json:"posted,omitempty"`              // messages that it has sent to itself
+	Oldest        *durationpb.Duration   `protobuf:"bytes,7,opt,name=oldest,proto3" json:"oldest,omitempty"`               // age of the message in hand, since it was sent
+	InHand        string                 `protobuf:"bytes,8,opt,name=in_hand,json=inHand,proto3" json:"in_hand,omitempty"` // type of the message in hand; empty: none
+	Handling      *durationpb.Duration   `protobuf:"bytes,9,opt,name=handling,proto3" json:"handling,omitempty"`           // since the handling of that message began
+	Handled       uint64                 `protobuf:"varint,10,opt,name=handled,proto3" json:"handled,omitempty"`
+	Busy          *durationpb.Duration   `protobuf:"bytes,11,opt,name=busy,proto3" json:"busy,omitempty"`                              // in handlers
+	Rate          float64                `protobuf:"fixed64,12,opt,name=rate,proto3" json:"rate,omitempty"`                            // messages a second over the last five seconds
+	BusyShare     float64                `protobuf:"fixed64,13,opt,name=busy_share,json=busyShare,proto3" json:"busy_share,omitempty"` // of the time, over the last five seconds; 1: always
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Engine) Reset() {
+	*x = Engine{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Engine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Engine) ProtoMessage() {}
+
+func (x *Engine) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Engine.ProtoReflect.Descriptor instead.
+func (*Engine) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Engine) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Engine) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Engine) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Engine) GetMailbox() uint32 {
+	if x != nil {
+		return x.Mailbox
+	}
+	return 0
+}
+
+func (x *Engine) GetCapacity() uint32 {
+	if x != nil {
+		return x.Capacity
+	}
+	return 0
+}
+
+func (x *Engine) GetPosted() uint32 {
+	if x != nil {
+		return x.Posted
+	}
+	return 0
+}
+
+func (x *Engine) GetOldest() *durationpb.Duration {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *Engine) GetInHand() string {
+	if x != nil {
+		return x.InHand
+	}
+	return ""
+}
+
+func (x *Engine) GetHandling() *durationpb.Duration {
+	if x != nil {
+		return x.Handling
+	}
+	return nil
+}
+
+func (x *Engine) GetHandled() uint64 {
+	if x != nil {
+		return x.Handled
+	}
+	return 0
+}
+
+func (x *Engine) GetBusy() *durationpb.Duration {
+	if x != nil {
+		return x.Busy
+	}
+	return nil
+}
+
+func (x *Engine) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Engine) GetBusyShare() float64 {
+	if x != nil {
+		return x.BusyShare
+	}
+	return 0
+}
+
+type EnginesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnginesRequest) Reset() {
+	*x = EnginesRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnginesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnginesRequest) ProtoMessage() {}
+
+func (x *EnginesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnginesRequest.ProtoReflect.Descriptor instead.
+func (*EnginesRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+type EnginesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Engines       []*Engine              `protobuf:"bytes,1,rep,name=engines,proto3" json:"engines,omitempty"` // by name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnginesResponse) Reset() {
+	*x = EnginesResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnginesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnginesResponse) ProtoMessage() {}
+
+func (x *EnginesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnginesResponse.ProtoReflect.Descriptor instead.
+func (*EnginesResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *EnginesResponse) GetEngines() []*Engine {
+	if x != nil {
+		return x.Engines
+	}
+	return nil
+}
+
+// Trouble is one thing that is wrong with a node.
+type Trouble struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`     // "crash_loop", "orphan", …, or a state of the readiness: docs/dashboard.md
+	Grave         bool                   `protobuf:"varint,2,opt,name=grave,proto3" json:"grave,omitempty"`  // the node does not do its work because of it
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`     // what is wrong, in one line
+	Where         string                 `protobuf:"bytes,4,opt,name=where,proto3" json:"where,omitempty"`   // a path of the tree, the name of a stream, the id of a transaction; may be empty
+	Page          string                 `protobuf:"bytes,5,opt,name=page,proto3" json:"page,omitempty"`     // of the dashboard that shows more: "tree", "top", "chain", …
+	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`   // when it was first seen
+	Advice        string                 `protobuf:"bytes,7,opt,name=advice,proto3" json:"advice,omitempty"` // what to do
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trouble) Reset() {
+	*x = Trouble{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trouble) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trouble) ProtoMessage() {}
+
+func (x *Trouble) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trouble.ProtoReflect.Descriptor instead.
+func (*Trouble) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Trouble) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Trouble) GetGrave() bool {
+	if x != nil {
+		return x.Grave
+	}
+	return false
+}
+
+func (x *Trouble) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Trouble) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *Trouble) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
+func (x *Trouble) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Trouble) GetAdvice() string {
+	if x != nil {
+		return x.Advice
+	}
+	return ""
+}
+
+type TroublesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TroublesRequest) Reset() {
+	*x = TroublesRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TroublesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TroublesRequest) ProtoMessage() {}
+
+func (x *TroublesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TroublesRequest.ProtoReflect.Descriptor instead.
+func (*TroublesRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+type TroublesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Troubles      []*Trouble             `protobuf:"bytes,1,rep,name=troubles,proto3" json:"troubles,omitempty"` // empty: nothing is known to be wrong
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TroublesResponse) Reset() {
+	*x = TroublesResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TroublesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TroublesResponse) ProtoMessage() {}
+
+func (x *TroublesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TroublesResponse.ProtoReflect.Descriptor instead.
+func (*TroublesResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *TroublesResponse) GetTroubles() []*Trouble {
+	if x != nil {
+		return x.Troubles
+	}
+	return nil
+}
+
+type TreeDeltaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PerSecond     uint32                 `protobuf:"varint,1,opt,name=per_second,json=perSecond,proto3" json:"per_second,omitempty"` // at most so many responses a second; 0: ten, which is also the most
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TreeDeltaRequest) Reset() {
+	*x = TreeDeltaRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TreeDeltaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TreeDeltaRequest) ProtoMessage() {}
+
+func (x *TreeDeltaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TreeDeltaRequest.ProtoReflect.Descriptor instead.
+func (*TreeDeltaRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *TreeDeltaRequest) GetPerSecond() uint32 {
+	if x != nil {
+		return x.PerSecond
+	}
+	return 0
+}
+
+type TreeDeltaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      *Child                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // the whole tree; in the first response only
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`          // of the newest event; the changes show at least what it reported
+	Changes       []*ChildChange         `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`   // a supervisor comes before what is below it
+	Events        []*TreeEvent           `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`     // the newest, oldest first
+	Lost          uint64                 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`        // events before them that are left out
+	Orphans       uint32                 `protobuf:"varint,6,opt,name=orphans,proto3" json:"orphans,omitempty"`  // number of orphans
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TreeDeltaResponse) Reset() {
+	*x = TreeDeltaResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TreeDeltaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TreeDeltaResponse) ProtoMessage() {}
+
+func (x *TreeDeltaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TreeDeltaResponse.ProtoReflect.Descriptor instead.
+func (*TreeDeltaResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *TreeDeltaResponse) GetSnapshot() *Child {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *TreeDeltaResponse) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *TreeDeltaResponse) GetChanges() []*ChildChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *TreeDeltaResponse) GetEvents() []*TreeEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *TreeDeltaResponse) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *TreeDeltaResponse) GetOrphans() uint32 {
+	if x != nil {
+		return x.Orphans
+	}
+	return 0
+}
+
+// ChildChange is a place as it is now. A place that is not there yet comes after its siblings; a
+// change of the whole supervisor with the right order follows.
+type ChildChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Child         *Child                 `protobuf:"bytes,1,opt,name=child,proto3" json:"child,omitempty"`  // with only its path if it is gone
+	Whole         bool                   `protobuf:"varint,2,opt,name=whole,proto3" json:"whole,omitempty"` // child.children is complete and replaces what was below the place
+	Gone          bool                   `protobuf:"varint,3,opt,name=gone,proto3" json:"gone,omitempty"`   // there is no such place any more, and nothing below it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChildChange) Reset() {
+	*x = ChildChange{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChildChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChildChange) ProtoMessage() {}
+
+func (x *ChildChange) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChildChange.ProtoReflect.Descriptor instead.
+func (*ChildChange) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ChildChange) GetChild() *Child {
+	if x != nil {
+		return x.Child
+	}
+	return nil
+}
+
+func (x *ChildChange) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *ChildChange) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+type SetLogLevelRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         string                 `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"` // "debug", "info", "warn" or "error"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelRequest) Reset() {
+	*x = SetLogLevelRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelRequest) ProtoMessage() {}
+
+func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
+func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *SetLogLevelRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+type SetLogLevelResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Before        string                 `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	Level         string                 `protobuf:"bytes,2,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelResponse) Reset() {
+	*x = SetLogLevelResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelResponse) ProtoMessage() {}
+
+func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
+func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *SetLogLevelResponse) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *SetLogLevelResponse) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
 }
 
 var File_coppice_api_v1_admin_proto protoreflect.FileDescriptor
@@ -1888,19 +3036,20 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x14\n" +
 	"\x05kinds\x18\x04 \x03(\tR\x05kinds\x12\x12\n" +
 	"\x04once\x18\x05 \x01(\bR\x04once\x12\x18\n" +
-	"\ahistory\x18P \x01(\tR\ahistory\"\xb1\x02\n" +
+	"\ahistory\x18P \x01(\tR\ahistory\"\xef\x02\n" +
 	"\x0eEventsResponse\x12\x1b\n" +
 	"\x06cursor\x18\x01 \x01(\x04H\x01R\x06cursor\x88\x01\x01\x123\n" +
 	"\x06record\x18\x02 \x01(\v2\x19.coppice.api.v1.LogRecordH\x00R\x06record\x12/\n" +
 	"\x04tree\x18\x03 \x01(\v2\x19.coppice.api.v1.TreeEventH\x00R\x04tree\x123\n" +
 	"\adropped\x18\x04 \x01(\v2\x17.coppice.api.v1.DroppedH\x00R\adropped\x129\n" +
-	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessH\x00R\treadiness\x12\x18\n" +
+	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessH\x00R\treadiness\x12<\n" +
+	"\aprocess\x18) \x01(\v2 .coppice.api.v1.ConsensusProcessH\x00R\aprocess\x12\x18\n" +
 	"\ahistory\x18P \x01(\tR\ahistoryB\a\n" +
 	"\x05eventB\t\n" +
 	"\a_cursor\"7\n" +
 	"\tLogRecord\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
-	"\x06record\x18\x02 \x01(\fR\x06record\"\xdc\x02\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\"\xf2\x02\n" +
 	"\tTreeEvent\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
@@ -1913,9 +3062,102 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\aattempt\x18\t \x01(\rR\aattempt\x12\x1b\n" +
 	"\tin_window\x18\n" +
 	" \x01(\rR\binWindow\x12/\n" +
-	"\x05delay\x18\v \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\x1f\n" +
+	"\x05delay\x18\v \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x14\n" +
+	"\x05stack\x18\f \x01(\tR\x05stack\"\x1f\n" +
 	"\aDropped\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x04R\x05count*Y\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\"_\n" +
+	"\x13InspectChildRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\x02 \x01(\bR\n" +
+	"goroutines\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\bR\x05state\"\x91\x03\n" +
+	"\x14InspectChildResponse\x12+\n" +
+	"\x05child\x18\x01 \x01(\v2\x15.coppice.api.v1.ChildR\x05child\x12\x1d\n" +
+	"\n" +
+	"last_stack\x18\x02 \x01(\tR\tlastStack\x12#\n" +
+	"\rrestarts_with\x18\x03 \x03(\tR\frestartsWith\x12.\n" +
+	"\x06engine\x18\x04 \x01(\v2\x16.coppice.api.v1.EngineR\x06engine\x12E\n" +
+	"\x05state\x18\x05 \x03(\v2/.coppice.api.v1.InspectChildResponse.StateEntryR\x05state\x12\x1f\n" +
+	"\vstate_error\x18\x06 \x01(\tR\n" +
+	"stateError\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\a \x01(\rR\n" +
+	"goroutines\x12\x16\n" +
+	"\x06stacks\x18\b \x01(\tR\x06stacks\x1a8\n" +
+	"\n" +
+	"StateEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"s\n" +
+	"\x0eHistoryRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1b\n" +
+	"\tafter_seq\x18\x02 \x01(\x04R\bafterSeq\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x1a\n" +
+	"\bfailures\x18\x04 \x01(\bR\bfailures\"X\n" +
+	"\x0fHistoryResponse\x121\n" +
+	"\x06events\x18\x01 \x03(\v2\x19.coppice.api.v1.TreeEventR\x06events\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xc0\x01\n" +
+	"\x06Orphan\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\x04 \x01(\rR\n" +
+	"goroutines\x12\x16\n" +
+	"\x06stacks\x18\x05 \x01(\tR\x06stacks\x12\x16\n" +
+	"\x06brutal\x18\x06 \x01(\bR\x06brutal\"\x10\n" +
+	"\x0eOrphansRequest\"C\n" +
+	"\x0fOrphansResponse\x120\n" +
+	"\aorphans\x18\x01 \x03(\v2\x16.coppice.api.v1.OrphanR\aorphans\"\x9f\x03\n" +
+	"\x06Engine\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\rR\amailbox\x12\x1a\n" +
+	"\bcapacity\x18\x05 \x01(\rR\bcapacity\x12\x16\n" +
+	"\x06posted\x18\x06 \x01(\rR\x06posted\x121\n" +
+	"\x06oldest\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06oldest\x12\x17\n" +
+	"\ain_hand\x18\b \x01(\tR\x06inHand\x125\n" +
+	"\bhandling\x18\t \x01(\v2\x19.google.protobuf.DurationR\bhandling\x12\x18\n" +
+	"\ahandled\x18\n" +
+	" \x01(\x04R\ahandled\x12-\n" +
+	"\x04busy\x18\v \x01(\v2\x19.google.protobuf.DurationR\x04busy\x12\x12\n" +
+	"\x04rate\x18\f \x01(\x01R\x04rate\x12\x1d\n" +
+	"\n" +
+	"busy_share\x18\r \x01(\x01R\tbusyShare\"\x10\n" +
+	"\x0eEnginesRequest\"C\n" +
+	"\x0fEnginesResponse\x120\n" +
+	"\aengines\x18\x01 \x03(\v2\x16.coppice.api.v1.EngineR\aengines\"\xbb\x01\n" +
+	"\aTrouble\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05grave\x18\x02 \x01(\bR\x05grave\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x14\n" +
+	"\x05where\x18\x04 \x01(\tR\x05where\x12\x12\n" +
+	"\x04page\x18\x05 \x01(\tR\x04page\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
+	"\x06advice\x18\a \x01(\tR\x06advice\"\x11\n" +
+	"\x0fTroublesRequest\"G\n" +
+	"\x10TroublesResponse\x123\n" +
+	"\btroubles\x18\x01 \x03(\v2\x17.coppice.api.v1.TroubleR\btroubles\"1\n" +
+	"\x10TreeDeltaRequest\x12\x1d\n" +
+	"\n" +
+	"per_second\x18\x01 \x01(\rR\tperSecond\"\xf0\x01\n" +
+	"\x11TreeDeltaResponse\x121\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x15.coppice.api.v1.ChildR\bsnapshot\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x125\n" +
+	"\achanges\x18\x03 \x03(\v2\x1b.coppice.api.v1.ChildChangeR\achanges\x121\n" +
+	"\x06events\x18\x04 \x03(\v2\x19.coppice.api.v1.TreeEventR\x06events\x12\x12\n" +
+	"\x04lost\x18\x05 \x01(\x04R\x04lost\x12\x18\n" +
+	"\aorphans\x18\x06 \x01(\rR\aorphans\"d\n" +
+	"\vChildChange\x12+\n" +
+	"\x05child\x18\x01 \x01(\v2\x15.coppice.api.v1.ChildR\x05child\x12\x14\n" +
+	"\x05whole\x18\x02 \x01(\bR\x05whole\x12\x12\n" +
+	"\x04gone\x18\x03 \x01(\bR\x04gone\"*\n" +
+	"\x12SetLogLevelRequest\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\"C\n" +
+	"\x13SetLogLevelResponse\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\tR\x06before\x12\x14\n" +
+	"\x05level\x18\x02 \x01(\tR\x05level*Y\n" +
 	"\tChildType\x12\x1a\n" +
 	"\x16CHILD_TYPE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11CHILD_TYPE_WORKER\x10\x01\x12\x19\n" +
@@ -1952,7 +3194,7 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\x16EXIT_CLASS_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11EXIT_CLASS_NORMAL\x10\x01\x12\x17\n" +
 	"\x13EXIT_CLASS_SHUTDOWN\x10\x02\x12\x17\n" +
-	"\x13EXIT_CLASS_ABNORMAL\x10\x032\xe8\x04\n" +
+	"\x13EXIT_CLASS_ABNORMAL\x10\x032\xc0\t\n" +
 	"\fAdminService\x12F\n" +
 	"\x04Tree\x12\x1b.coppice.api.v1.TreeRequest\x1a\x1c.coppice.api.v1.TreeResponse\"\x03\x90\x02\x01\x12F\n" +
 	"\x04Spec\x12\x1b.coppice.api.v1.SpecRequest\x1a\x1c.coppice.api.v1.SpecResponse\"\x03\x90\x02\x01\x12A\n" +
@@ -1962,7 +3204,14 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"HostStatus\x12!.coppice.api.v1.HostStatusRequest\x1a\".coppice.api.v1.HostStatusResponse\"\x03\x90\x02\x01\x12J\n" +
 	"\aInspect\x12\x1e.coppice.api.v1.InspectRequest\x1a\x1f.coppice.api.v1.InspectResponse\x12N\n" +
-	"\x06Events\x12\x1d.coppice.api.v1.EventsRequest\x1a\x1e.coppice.api.v1.EventsResponse\"\x03\x90\x02\x010\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
+	"\x06Events\x12\x1d.coppice.api.v1.EventsRequest\x1a\x1e.coppice.api.v1.EventsResponse\"\x03\x90\x02\x010\x01\x12^\n" +
+	"\fInspectChild\x12#.coppice.api.v1.InspectChildRequest\x1a$.coppice.api.v1.InspectChildResponse\"\x03\x90\x02\x01\x12O\n" +
+	"\aHistory\x12\x1e.coppice.api.v1.HistoryRequest\x1a\x1f.coppice.api.v1.HistoryResponse\"\x03\x90\x02\x01\x12O\n" +
+	"\aOrphans\x12\x1e.coppice.api.v1.OrphansRequest\x1a\x1f.coppice.api.v1.OrphansResponse\"\x03\x90\x02\x01\x12O\n" +
+	"\aEngines\x12\x1e.coppice.api.v1.EnginesRequest\x1a\x1f.coppice.api.v1.EnginesResponse\"\x03\x90\x02\x01\x12R\n" +
+	"\bTroubles\x12\x1f.coppice.api.v1.TroublesRequest\x1a .coppice.api.v1.TroublesResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\tTreeDelta\x12 .coppice.api.v1.TreeDeltaRequest\x1a!.coppice.api.v1.TreeDeltaResponse\"\x03\x90\x02\x010\x01\x12V\n" +
+	"\vSetLogLevel\x12\".coppice.api.v1.SetLogLevelRequest\x1a#.coppice.api.v1.SetLogLevelResponseB:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
 
 var (
 	file_coppice_api_v1_admin_proto_rawDescOnce sync.Once
@@ -1977,7 +3226,7 @@ func file_coppice_api_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_api_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_coppice_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_coppice_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_coppice_api_v1_admin_proto_goTypes = []any{
 	(ChildType)(0),                // 0: coppice.api.v1.ChildType
 	(ChildState)(0),               // 1: coppice.api.v1.ChildState
@@ -2007,9 +3256,29 @@ var file_coppice_api_v1_admin_proto_goTypes = []any{
 	(*LogRecord)(nil),             // 25: coppice.api.v1.LogRecord
 	(*TreeEvent)(nil),             // 26: coppice.api.v1.TreeEvent
 	(*Dropped)(nil),               // 27: coppice.api.v1.Dropped
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*Readiness)(nil),             // 30: coppice.api.v1.Readiness
+	(*InspectChildRequest)(nil),   // 28: coppice.api.v1.InspectChildRequest
+	(*InspectChildResponse)(nil),  // 29: coppice.api.v1.InspectChildResponse
+	(*HistoryRequest)(nil),        // 30: coppice.api.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 31: coppice.api.v1.HistoryResponse
+	(*Orphan)(nil),                // 32: coppice.api.v1.Orphan
+	(*OrphansRequest)(nil),        // 33: coppice.api.v1.OrphansRequest
+	(*OrphansResponse)(nil),       // 34: coppice.api.v1.OrphansResponse
+	(*Engine)(nil),                // 35: coppice.api.v1.Engine
+	(*EnginesRequest)(nil),        // 36: coppice.api.v1.EnginesRequest
+	(*EnginesResponse)(nil),       // 37: coppice.api.v1.EnginesResponse
+	(*Trouble)(nil),               // 38: coppice.api.v1.Trouble
+	(*TroublesRequest)(nil),       // 39: coppice.api.v1.TroublesRequest
+	(*TroublesResponse)(nil),      // 40: coppice.api.v1.TroublesResponse
+	(*TreeDeltaRequest)(nil),      // 41: coppice.api.v1.TreeDeltaRequest
+	(*TreeDeltaResponse)(nil),     // 42: coppice.api.v1.TreeDeltaResponse
+	(*ChildChange)(nil),           // 43: coppice.api.v1.ChildChange
+	(*SetLogLevelRequest)(nil),    // 44: coppice.api.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),   // 45: coppice.api.v1.SetLogLevelResponse
+	nil,                           // 46: coppice.api.v1.InspectChildResponse.StateEntry
+	(*durationpb.Duration)(nil),   // 47: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(*Readiness)(nil),             // 49: coppice.api.v1.Readiness
+	(*ConsensusProcess)(nil),      // 50: coppice.api.v1.ConsensusProcess
 }
 var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: coppice.api.v1.Child.type:type_name -> coppice.api.v1.ChildType
@@ -2018,45 +3287,76 @@ var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	6,  // 3: coppice.api.v1.Child.children:type_name -> coppice.api.v1.Child
 	2,  // 4: coppice.api.v1.ChildSpec.restart:type_name -> coppice.api.v1.Restart
 	3,  // 5: coppice.api.v1.ChildSpec.strategy:type_name -> coppice.api.v1.Strategy
-	28, // 6: coppice.api.v1.ChildSpec.period:type_name -> google.protobuf.Duration
+	47, // 6: coppice.api.v1.ChildSpec.period:type_name -> google.protobuf.Duration
 	1,  // 7: coppice.api.v1.Live.state:type_name -> coppice.api.v1.ChildState
-	29, // 8: coppice.api.v1.Live.started:type_name -> google.protobuf.Timestamp
+	48, // 8: coppice.api.v1.Live.started:type_name -> google.protobuf.Timestamp
 	6,  // 9: coppice.api.v1.TreeResponse.root:type_name -> coppice.api.v1.Child
 	6,  // 10: coppice.api.v1.SpecResponse.root:type_name -> coppice.api.v1.Child
 	4,  // 11: coppice.api.v1.KillRequest.how:type_name -> coppice.api.v1.How
-	28, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
+	47, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
 	4,  // 13: coppice.api.v1.KillResponse.how:type_name -> coppice.api.v1.How
 	0,  // 14: coppice.api.v1.KillResponse.type:type_name -> coppice.api.v1.ChildType
-	30, // 15: coppice.api.v1.HealthResponse.readiness:type_name -> coppice.api.v1.Readiness
-	29, // 16: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
+	49, // 15: coppice.api.v1.HealthResponse.readiness:type_name -> coppice.api.v1.Readiness
+	48, // 16: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
 	25, // 17: coppice.api.v1.EventsResponse.record:type_name -> coppice.api.v1.LogRecord
 	26, // 18: coppice.api.v1.EventsResponse.tree:type_name -> coppice.api.v1.TreeEvent
 	27, // 19: coppice.api.v1.EventsResponse.dropped:type_name -> coppice.api.v1.Dropped
-	30, // 20: coppice.api.v1.EventsResponse.readiness:type_name -> coppice.api.v1.Readiness
-	29, // 21: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
-	5,  // 22: coppice.api.v1.TreeEvent.class:type_name -> coppice.api.v1.ExitClass
-	28, // 23: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
-	9,  // 24: coppice.api.v1.AdminService.Tree:input_type -> coppice.api.v1.TreeRequest
-	11, // 25: coppice.api.v1.AdminService.Spec:input_type -> coppice.api.v1.SpecRequest
-	15, // 26: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
-	13, // 27: coppice.api.v1.AdminService.Stop:input_type -> coppice.api.v1.StopRequest
-	17, // 28: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
-	19, // 29: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
-	21, // 30: coppice.api.v1.AdminService.Inspect:input_type -> coppice.api.v1.InspectRequest
-	23, // 31: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
-	10, // 32: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
-	12, // 33: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
-	16, // 34: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
-	14, // 35: coppice.api.v1.AdminService.Stop:output_type -> coppice.api.v1.StopResponse
-	18, // 36: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
-	20, // 37: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
-	22, // 38: coppice.api.v1.AdminService.Inspect:output_type -> coppice.api.v1.InspectResponse
-	24, // 39: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
-	32, // [32:40] is the sub-list for method output_type
-	24, // [24:32] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	49, // 20: coppice.api.v1.EventsResponse.readiness:type_name -> coppice.api.v1.Readiness
+	50, // 21: coppice.api.v1.EventsResponse.process:type_name -> coppice.api.v1.ConsensusProcess
+	48, // 22: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
+	5,  // 23: coppice.api.v1.TreeEvent.class:type_name -> coppice.api.v1.ExitClass
+	47, // 24: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
+	6,  // 25: coppice.api.v1.InspectChildResponse.child:type_name -> coppice.api.v1.Child
+	35, // 26: coppice.api.v1.InspectChildResponse.engine:type_name -> coppice.api.v1.Engine
+	46, // 27: coppice.api.v1.InspectChildResponse.state:type_name -> coppice.api.v1.InspectChildResponse.StateEntry
+	26, // 28: coppice.api.v1.HistoryResponse.events:type_name -> coppice.api.v1.TreeEvent
+	48, // 29: coppice.api.v1.Orphan.since:type_name -> google.protobuf.Timestamp
+	32, // 30: coppice.api.v1.OrphansResponse.orphans:type_name -> coppice.api.v1.Orphan
+	47, // 31: coppice.api.v1.Engine.oldest:type_name -> google.protobuf.Duration
+	47, // 32: coppice.api.v1.Engine.handling:type_name -> google.protobuf.Duration
+	47, // 33: coppice.api.v1.Engine.busy:type_name -> google.protobuf.Duration
+	35, // 34: coppice.api.v1.EnginesResponse.engines:type_name -> coppice.api.v1.Engine
+	48, // 35: coppice.api.v1.Trouble.since:type_name -> google.protobuf.Timestamp
+	38, // 36: coppice.api.v1.TroublesResponse.troubles:type_name -> coppice.api.v1.Trouble
+	6,  // 37: coppice.api.v1.TreeDeltaResponse.snapshot:type_name -> coppice.api.v1.Child
+	43, // 38: coppice.api.v1.TreeDeltaResponse.changes:type_name -> coppice.api.v1.ChildChange
+	26, // 39: coppice.api.v1.TreeDeltaResponse.events:type_name -> coppice.api.v1.TreeEvent
+	6,  // 40: coppice.api.v1.ChildChange.child:type_name -> coppice.api.v1.Child
+	9,  // 41: coppice.api.v1.AdminService.Tree:input_type -> coppice.api.v1.TreeRequest
+	11, // 42: coppice.api.v1.AdminService.Spec:input_type -> coppice.api.v1.SpecRequest
+	15, // 43: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
+	13, // 44: coppice.api.v1.AdminService.Stop:input_type -> coppice.api.v1.StopRequest
+	17, // 45: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
+	19, // 46: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
+	21, // 47: coppice.api.v1.AdminService.Inspect:input_type -> coppice.api.v1.InspectRequest
+	23, // 48: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
+	28, // 49: coppice.api.v1.AdminService.InspectChild:input_type -> coppice.api.v1.InspectChildRequest
+	30, // 50: coppice.api.v1.AdminService.History:input_type -> coppice.api.v1.HistoryRequest
+	33, // 51: coppice.api.v1.AdminService.Orphans:input_type -> coppice.api.v1.OrphansRequest
+	36, // 52: coppice.api.v1.AdminService.Engines:input_type -> coppice.api.v1.EnginesRequest
+	39, // 53: coppice.api.v1.AdminService.Troubles:input_type -> coppice.api.v1.TroublesRequest
+	41, // 54: coppice.api.v1.AdminService.TreeDelta:input_type -> coppice.api.v1.TreeDeltaRequest
+	44, // 55: coppice.api.v1.AdminService.SetLogLevel:input_type -> coppice.api.v1.SetLogLevelRequest
+	10, // 56: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
+	12, // 57: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
+	16, // 58: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
+	14, // 59: coppice.api.v1.AdminService.Stop:output_type -> coppice.api.v1.StopResponse
+	18, // 60: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
+	20, // 61: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
+	22, // 62: coppice.api.v1.AdminService.Inspect:output_type -> coppice.api.v1.InspectResponse
+	24, // 63: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
+	29, // 64: coppice.api.v1.AdminService.InspectChild:output_type -> coppice.api.v1.InspectChildResponse
+	31, // 65: coppice.api.v1.AdminService.History:output_type -> coppice.api.v1.HistoryResponse
+	34, // 66: coppice.api.v1.AdminService.Orphans:output_type -> coppice.api.v1.OrphansResponse
+	37, // 67: coppice.api.v1.AdminService.Engines:output_type -> coppice.api.v1.EnginesResponse
+	40, // 68: coppice.api.v1.AdminService.Troubles:output_type -> coppice.api.v1.TroublesResponse
+	42, // 69: coppice.api.v1.AdminService.TreeDelta:output_type -> coppice.api.v1.TreeDeltaResponse
+	45, // 70: coppice.api.v1.AdminService.SetLogLevel:output_type -> coppice.api.v1.SetLogLevelResponse
+	56, // [56:71] is the sub-list for method output_type
+	41, // [41:56] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_coppice_api_v1_admin_proto_init() }
@@ -2070,6 +3370,7 @@ func file_coppice_api_v1_admin_proto_init() {
 		(*EventsResponse_Tree)(nil),
 		(*EventsResponse_Dropped)(nil),
 		(*EventsResponse_Readiness)(nil),
+		(*EventsResponse_Process)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2077,7 +3378,7 @@ func file_coppice_api_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_admin_proto_rawDesc), len(file_coppice_api_v1_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   22,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

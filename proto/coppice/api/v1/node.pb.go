@@ -38,6 +38,9 @@ const (
 	// A block applied it, or it expired, or the timeout passed. After the timeout the outcome is
 	// accepted.
 	Wait_WAIT_RESULT Wait = 2
+	// As WAIT_RESULT, and then each of the request's sinks has the blocks of the results, or the
+	// timeout passed. The response names the sinks that lack a block.
+	Wait_WAIT_SINK Wait = 3
 )
 
 // Enum value maps for Wait.
@@ -46,11 +49,13 @@ var (
 		0: "WAIT_UNSPECIFIED",
 		1: "WAIT_ACCEPTED",
 		2: "WAIT_RESULT",
+		3: "WAIT_SINK",
 	}
 	Wait_value = map[string]int32{
 		"WAIT_UNSPECIFIED": 0,
 		"WAIT_ACCEPTED":    1,
 		"WAIT_RESULT":      2,
+		"WAIT_SINK":        3,
 	}
 )
 
@@ -149,7 +154,8 @@ type SubmitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Txs           [][]byte               `protobuf:"bytes,1,rep,name=txs,proto3" json:"txs,omitempty"` // the canonical bytes of each transaction
 	Wait          Wait                   `protobuf:"varint,2,opt,name=wait,proto3,enum=coppice.api.v1.Wait" json:"wait,omitempty"`
-	Timeout       *durationpb.Duration   `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"` // of WAIT_RESULT; if unset, the server's limit
+	Timeout       *durationpb.Duration   `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"` // of the wait as a whole; if unset, the server's limit
+	Sinks         []string               `protobuf:"bytes,4,rep,name=sinks,proto3" json:"sinks,omitempty"`     // names of streams, of WAIT_SINK
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -205,9 +211,17 @@ func (x *SubmitRequest) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *SubmitRequest) GetSinks() []string {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
 type SubmitResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Outcomes      []*TxOutcome           `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"` // in the order of the request's txs
+	Lacking       []*LackingSink         `protobuf:"bytes,2,rep,name=lacking,proto3" json:"lacking,omitempty"`   // of WAIT_SINK, after the timeout
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,6 +263,82 @@ func (x *SubmitResponse) GetOutcomes() []*TxOutcome {
 	return nil
 }
 
+func (x *SubmitResponse) GetLacking() []*LackingSink {
+	if x != nil {
+		return x.Lacking
+	}
+	return nil
+}
+
+// LackingSink is a sink that does not have a block yet.
+type LackingSink struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`    // of the stream
+	Period        uint64                 `protobuf:"varint,3,opt,name=period,proto3" json:"period,omitempty"` // where the sink stands
+	Height        uint64                 `protobuf:"varint,4,opt,name=height,proto3" json:"height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LackingSink) Reset() {
+	*x = LackingSink{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LackingSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LackingSink) ProtoMessage() {}
+
+func (x *LackingSink) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LackingSink.ProtoReflect.Descriptor instead.
+func (*LackingSink) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LackingSink) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LackingSink) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *LackingSink) GetPeriod() uint64 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *LackingSink) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
 type TxOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // SHA-256 of the canonical bytes
@@ -265,7 +355,7 @@ type TxOutcome struct {
 
 func (x *TxOutcome) Reset() {
 	*x = TxOutcome{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[2]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +367,7 @@ func (x *TxOutcome) String() string {
 func (*TxOutcome) ProtoMessage() {}
 
 func (x *TxOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[2]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +380,7 @@ func (x *TxOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxOutcome.ProtoReflect.Descriptor instead.
 func (*TxOutcome) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{2}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TxOutcome) GetId() []byte {
@@ -380,7 +470,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[3]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +482,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[3]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +495,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{4}
 }
 
 // Expired means that the transaction was accepted, but the block time passed its valid_until before
@@ -419,7 +509,7 @@ type Expired struct {
 
 func (x *Expired) Reset() {
 	*x = Expired{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[4]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +521,7 @@ func (x *Expired) String() string {
 func (*Expired) ProtoMessage() {}
 
 func (x *Expired) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[4]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +534,7 @@ func (x *Expired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expired.ProtoReflect.Descriptor instead.
 func (*Expired) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Expired) GetBlockTime() *timestamppb.Timestamp {
@@ -465,7 +555,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[5]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +567,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[5]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +580,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Refused) GetCode() RefusedCode {
@@ -517,7 +607,7 @@ type GetTxRequest struct {
 
 func (x *GetTxRequest) Reset() {
 	*x = GetTxRequest{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[6]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +619,7 @@ func (x *GetTxRequest) String() string {
 func (*GetTxRequest) ProtoMessage() {}
 
 func (x *GetTxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[6]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +632,7 @@ func (x *GetTxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTxRequest.ProtoReflect.Descriptor instead.
 func (*GetTxRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetTxRequest) GetId() []byte {
@@ -568,7 +658,7 @@ type GetTxResponse struct {
 
 func (x *GetTxResponse) Reset() {
 	*x = GetTxResponse{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[7]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +670,7 @@ func (x *GetTxResponse) String() string {
 func (*GetTxResponse) ProtoMessage() {}
 
 func (x *GetTxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[7]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +683,7 @@ func (x *GetTxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTxResponse.ProtoReflect.Descriptor instead.
 func (*GetTxResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetTxResponse) GetOutcome() *TxOutcome {
@@ -615,7 +705,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[8]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +717,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[8]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +730,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetRequest) GetKeys() [][]byte {
@@ -674,7 +764,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[9]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +776,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[9]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +789,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetResponse) GetHeight() uint64 {
@@ -726,7 +816,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[10]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +828,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[10]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +841,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Value) GetFound() bool {
@@ -776,7 +866,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[11]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +878,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[11]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +891,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 type StatusResponse struct {
@@ -821,13 +911,14 @@ type StatusResponse struct {
 	History       string                 `protobuf:"bytes,80,opt,name=history,proto3" json:"history,omitempty"`                                // in which new records are written; another one after each start
 	LogId         []byte                 `protobuf:"bytes,81,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`                       // of the event log, 16 bytes; another one after a restore, salvage or import
 	Readiness     *Readiness             `protobuf:"bytes,40,opt,name=readiness,proto3" json:"readiness,omitempty"`                            // ready, and why not
+	Held          []*HeldGate            `protobuf:"bytes,120,rep,name=held,proto3" json:"held,omitempty"`                                     // gates that make a block wait for sinks, without progress
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[12]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +930,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[12]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +943,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StatusResponse) GetChainId() string {
@@ -960,6 +1051,143 @@ func (x *StatusResponse) GetReadiness() *Readiness {
 	return nil
 }
 
+func (x *StatusResponse) GetHeld() []*HeldGate {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// HeldGate is a gate that makes a block wait for sinks.
+type HeldGate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`
+	Height        uint64                 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"` // of the block that waits
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`    // of the last progress of a sink
+	Sinks         []*HeldSink            `protobuf:"bytes,4,rep,name=sinks,proto3" json:"sinks,omitempty"`    // that the gate waits for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldGate) Reset() {
+	*x = HeldGate{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldGate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldGate) ProtoMessage() {}
+
+func (x *HeldGate) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldGate.ProtoReflect.Descriptor instead.
+func (*HeldGate) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *HeldGate) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *HeldGate) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *HeldGate) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *HeldGate) GetSinks() []*HeldSink {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
+// HeldSink is a sink that a gate waits for.
+type HeldSink struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`          // of its slot
+	Height        *uint64                `protobuf:"varint,3,opt,name=height,proto3,oneof" json:"height,omitempty"` // where it stands; absent: it has not said so to this process
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldSink) Reset() {
+	*x = HeldSink{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldSink) ProtoMessage() {}
+
+func (x *HeldSink) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldSink.ProtoReflect.Descriptor instead.
+func (*HeldSink) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *HeldSink) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeldSink) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *HeldSink) GetHeight() uint64 {
+	if x != nil && x.Height != nil {
+		return *x.Height
+	}
+	return 0
+}
+
 type FollowRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cursor: the index of the last record that the client has seen. 0 begins with the oldest
@@ -977,7 +1205,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[13]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1217,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[13]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1230,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FollowRequest) GetAfter() uint64 {
@@ -1047,7 +1275,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_coppice_api_v1_node_proto_msgTypes[14]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1287,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_node_proto_msgTypes[14]
+	mi := &file_coppice_api_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1300,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FollowResponse) GetIndex() uint64 {
@@ -1103,17 +1331,772 @@ func (x *FollowResponse) GetHistory() string {
 	return ""
 }
 
+type BlocksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`   // the highest height; 0: the last committed one
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"` // at most so many, 1 to 100; 0: 20
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlocksRequest) Reset() {
+	*x = BlocksRequest{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlocksRequest) ProtoMessage() {}
+
+func (x *BlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlocksRequest.ProtoReflect.Descriptor instead.
+func (*BlocksRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BlocksRequest) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *BlocksRequest) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type BlocksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blocks        []*BlockInfo           `protobuf:"bytes,1,rep,name=blocks,proto3" json:"blocks,omitempty"` // newest first; they end where the log does
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlocksResponse) Reset() {
+	*x = BlocksResponse{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlocksResponse) ProtoMessage() {}
+
+func (x *BlocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlocksResponse.ProtoReflect.Descriptor instead.
+func (*BlocksResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *BlocksResponse) GetBlocks() []*BlockInfo {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+type BlockInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Height        uint64                 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
+	Period        uint64                 `protobuf:"varint,2,opt,name=period,proto3" json:"period,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`
+	AppHash       []byte                 `protobuf:"bytes,5,opt,name=app_hash,json=appHash,proto3" json:"app_hash,omitempty"` // after the block
+	Txs           uint32                 `protobuf:"varint,6,opt,name=txs,proto3" json:"txs,omitempty"`
+	Failed        uint32                 `protobuf:"varint,7,opt,name=failed,proto3" json:"failed,omitempty"`     // transactions whose code is not OK
+	Bytes         uint64                 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`       // of its two records in the log
+	Index         uint64                 `protobuf:"varint,9,opt,name=index,proto3" json:"index,omitempty"`       // of its BlockCommitted in the log
+	Changes       uint32                 `protobuf:"varint,10,opt,name=changes,proto3" json:"changes,omitempty"`  // of keys
+	Proposer      []byte                 `protobuf:"bytes,11,opt,name=proposer,proto3" json:"proposer,omitempty"` // empty where the consensus has none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockInfo) Reset() {
+	*x = BlockInfo{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockInfo) ProtoMessage() {}
+
+func (x *BlockInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockInfo.ProtoReflect.Descriptor instead.
+func (*BlockInfo) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *BlockInfo) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *BlockInfo) GetPeriod() uint64 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *BlockInfo) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *BlockInfo) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *BlockInfo) GetAppHash() []byte {
+	if x != nil {
+		return x.AppHash
+	}
+	return nil
+}
+
+func (x *BlockInfo) GetTxs() uint32 {
+	if x != nil {
+		return x.Txs
+	}
+	return 0
+}
+
+func (x *BlockInfo) GetFailed() uint32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *BlockInfo) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *BlockInfo) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *BlockInfo) GetChanges() uint32 {
+	if x != nil {
+		return x.Changes
+	}
+	return 0
+}
+
+func (x *BlockInfo) GetProposer() []byte {
+	if x != nil {
+		return x.Proposer
+	}
+	return nil
+}
+
+type BlockRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Height        uint64                 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"` // 0: the last committed one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockRequest) Reset() {
+	*x = BlockRequest{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockRequest) ProtoMessage() {}
+
+func (x *BlockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockRequest.ProtoReflect.Descriptor instead.
+func (*BlockRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *BlockRequest) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+type BlockResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Block         *BlockInfo             `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
+	Results       []*v1.TxResult         `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"` // the first thousand, in their order
+	HookFailures  []*v1.HookFailure      `protobuf:"bytes,3,rep,name=hook_failures,json=hookFailures,proto3" json:"hook_failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockResponse) Reset() {
+	*x = BlockResponse{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockResponse) ProtoMessage() {}
+
+func (x *BlockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockResponse.ProtoReflect.Descriptor instead.
+func (*BlockResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *BlockResponse) GetBlock() *BlockInfo {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *BlockResponse) GetResults() []*v1.TxResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *BlockResponse) GetHookFailures() []*v1.HookFailure {
+	if x != nil {
+		return x.HookFailures
+	}
+	return nil
+}
+
+type PoolRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"` // transactions, at most 1,000; 0: 100
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolRequest) Reset() {
+	*x = PoolRequest{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolRequest) ProtoMessage() {}
+
+func (x *PoolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolRequest.ProtoReflect.Descriptor instead.
+func (*PoolRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PoolRequest) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type PoolResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"` // accepted transactions without a result
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Queued        uint64                 `protobuf:"varint,3,opt,name=queued,proto3" json:"queued,omitempty"`       // without a place in a block
+	Executing     uint64                 `protobuf:"varint,4,opt,name=executing,proto3" json:"executing,omitempty"` // that a worker executes ahead of their place
+	Oldest        *durationpb.Duration   `protobuf:"bytes,5,opt,name=oldest,proto3" json:"oldest,omitempty"`        // since the oldest was submitted
+	Txs           []*PoolTx              `protobuf:"bytes,6,rep,name=txs,proto3" json:"txs,omitempty"`              // oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolResponse) Reset() {
+	*x = PoolResponse{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolResponse) ProtoMessage() {}
+
+func (x *PoolResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolResponse.ProtoReflect.Descriptor instead.
+func (*PoolResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PoolResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PoolResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PoolResponse) GetQueued() uint64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *PoolResponse) GetExecuting() uint64 {
+	if x != nil {
+		return x.Executing
+	}
+	return 0
+}
+
+func (x *PoolResponse) GetOldest() *durationpb.Duration {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *PoolResponse) GetTxs() []*PoolTx {
+	if x != nil {
+		return x.Txs
+	}
+	return nil
+}
+
+type PoolTx struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Backend       string                 `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	ValidUntil    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"` // block time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolTx) Reset() {
+	*x = PoolTx{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolTx) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolTx) ProtoMessage() {}
+
+func (x *PoolTx) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolTx.ProtoReflect.Descriptor instead.
+func (*PoolTx) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PoolTx) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *PoolTx) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *PoolTx) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PoolTx) GetValidUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidUntil
+	}
+	return nil
+}
+
+type PeersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeersRequest) Reset() {
+	*x = PeersRequest{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeersRequest) ProtoMessage() {}
+
+func (x *PeersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
+func (*PeersRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{26}
+}
+
+type PeersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Connected     uint32                 `protobuf:"varint,1,opt,name=connected,proto3" json:"connected,omitempty"`
+	Configured    uint32                 `protobuf:"varint,2,opt,name=configured,proto3" json:"configured,omitempty"`                         // that this node always tries to reach
+	Height        uint64                 `protobuf:"varint,3,opt,name=height,proto3" json:"height,omitempty"`                                 // of the last committed block
+	PeersHeight   uint64                 `protobuf:"varint,4,opt,name=peers_height,json=peersHeight,proto3" json:"peers_height,omitempty"`    // the highest that a peer has committed, as far as it is known
+	PowerPresent  int64                  `protobuf:"varint,5,opt,name=power_present,json=powerPresent,proto3" json:"power_present,omitempty"` // voting power of the validators that were heard from
+	PowerTotal    int64                  `protobuf:"varint,6,opt,name=power_total,json=powerTotal,proto3" json:"power_total,omitempty"`
+	Missing       []string               `protobuf:"bytes,7,rep,name=missing,proto3" json:"missing,omitempty"` // validators that were not heard from
+	Signing       string                 `protobuf:"bytes,8,opt,name=signing,proto3" json:"signing,omitempty"` // "signing", "missing", "refused"; empty: no validator
+	Peers         []*NetworkPeer         `protobuf:"bytes,9,rep,name=peers,proto3" json:"peers,omitempty"`
+	Round         string                 `protobuf:"bytes,10,opt,name=round,proto3" json:"round,omitempty"`                             // "height/round/step" of the consensus; empty: unknown
+	PeersError    string                 `protobuf:"bytes,11,opt,name=peers_error,json=peersError,proto3" json:"peers_error,omitempty"` // why peers or round are missing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeersResponse) Reset() {
+	*x = PeersResponse{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeersResponse) ProtoMessage() {}
+
+func (x *PeersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
+func (*PeersResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PeersResponse) GetConnected() uint32 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
+func (x *PeersResponse) GetConfigured() uint32 {
+	if x != nil {
+		return x.Configured
+	}
+	return 0
+}
+
+func (x *PeersResponse) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *PeersResponse) GetPeersHeight() uint64 {
+	if x != nil {
+		return x.PeersHeight
+	}
+	return 0
+}
+
+func (x *PeersResponse) GetPowerPresent() int64 {
+	if x != nil {
+		return x.PowerPresent
+	}
+	return 0
+}
+
+func (x *PeersResponse) GetPowerTotal() int64 {
+	if x != nil {
+		return x.PowerTotal
+	}
+	return 0
+}
+
+func (x *PeersResponse) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *PeersResponse) GetSigning() string {
+	if x != nil {
+		return x.Signing
+	}
+	return ""
+}
+
+func (x *PeersResponse) GetPeers() []*NetworkPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *PeersResponse) GetRound() string {
+	if x != nil {
+		return x.Round
+	}
+	return ""
+}
+
+func (x *PeersResponse) GetPeersError() string {
+	if x != nil {
+		return x.PeersError
+	}
+	return ""
+}
+
+type NetworkPeer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Outbound      bool                   `protobuf:"varint,4,opt,name=outbound,proto3" json:"outbound,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkPeer) Reset() {
+	*x = NetworkPeer{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkPeer) ProtoMessage() {}
+
+func (x *NetworkPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkPeer.ProtoReflect.Descriptor instead.
+func (*NetworkPeer) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *NetworkPeer) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NetworkPeer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NetworkPeer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NetworkPeer) GetOutbound() bool {
+	if x != nil {
+		return x.Outbound
+	}
+	return false
+}
+
 var File_coppice_api_v1_node_proto protoreflect.FileDescriptor
 
 const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x19coppice/api/v1/node.proto\x12\x0ecoppice.api.v1\x1a\x1ecoppice/api/v1/readiness.proto\x1a\x18coppice/log/v1/log.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x01\n" +
+	"\x19coppice/api/v1/node.proto\x12\x0ecoppice.api.v1\x1a\x1ecoppice/api/v1/readiness.proto\x1a\x18coppice/log/v1/log.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n" +
 	"\rSubmitRequest\x12\x10\n" +
 	"\x03txs\x18\x01 \x03(\fR\x03txs\x12(\n" +
 	"\x04wait\x18\x02 \x01(\x0e2\x14.coppice.api.v1.WaitR\x04wait\x123\n" +
-	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"G\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x14\n" +
+	"\x05sinks\x18\x04 \x03(\tR\x05sinks\"~\n" +
 	"\x0eSubmitResponse\x125\n" +
-	"\boutcomes\x18\x01 \x03(\v2\x19.coppice.api.v1.TxOutcomeR\boutcomes\"\xfc\x01\n" +
+	"\boutcomes\x18\x01 \x03(\v2\x19.coppice.api.v1.TxOutcomeR\boutcomes\x125\n" +
+	"\alacking\x18\x02 \x03(\v2\x1b.coppice.api.v1.LackingSinkR\alacking\"g\n" +
+	"\vLackingSink\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06period\x18\x03 \x01(\x04R\x06period\x12\x16\n" +
+	"\x06height\x18\x04 \x01(\x04R\x06height\"\xfc\x01\n" +
 	"\tTxOutcome\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x126\n" +
 	"\baccepted\x18\x02 \x01(\v2\x18.coppice.api.v1.AcceptedH\x00R\baccepted\x122\n" +
@@ -1147,7 +2130,7 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\x05Value\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"\x0f\n" +
-	"\rStatusRequest\"\xe2\x03\n" +
+	"\rStatusRequest\"\x90\x04\n" +
 	"\x0eStatusResponse\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x16\n" +
 	"\x06period\x18\x02 \x01(\x04R\x06period\x12\x16\n" +
@@ -1165,7 +2148,18 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex\x12\x18\n" +
 	"\ahistory\x18P \x01(\tR\ahistory\x12\x15\n" +
 	"\x06log_id\x18Q \x01(\fR\x05logId\x127\n" +
-	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessR\treadiness\"p\n" +
+	"\treadiness\x18( \x01(\v2\x19.coppice.api.v1.ReadinessR\treadiness\x12,\n" +
+	"\x04held\x18x \x03(\v2\x18.coppice.api.v1.HeldGateR\x04held\"\x98\x01\n" +
+	"\bHeldGate\x12\x12\n" +
+	"\x04gate\x18\x01 \x01(\tR\x04gate\x12\x16\n" +
+	"\x06height\x18\x02 \x01(\x04R\x06height\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
+	"\x05sinks\x18\x04 \x03(\v2\x18.coppice.api.v1.HeldSinkR\x05sinks\"\\\n" +
+	"\bHeldSink\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1b\n" +
+	"\x06height\x18\x03 \x01(\x04H\x00R\x06height\x88\x01\x01B\t\n" +
+	"\a_height\"p\n" +
 	"\rFollowRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x19\n" +
 	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x14\n" +
@@ -1175,11 +2169,74 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06record\x18\x03 \x01(\fR\x06record\x12\x18\n" +
-	"\ahistory\x18P \x01(\tR\ahistory*@\n" +
+	"\ahistory\x18P \x01(\tR\ahistory\"9\n" +
+	"\rBlocksRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"C\n" +
+	"\x0eBlocksResponse\x121\n" +
+	"\x06blocks\x18\x01 \x03(\v2\x19.coppice.api.v1.BlockInfoR\x06blocks\"\xa6\x02\n" +
+	"\tBlockInfo\x12\x16\n" +
+	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x16\n" +
+	"\x06period\x18\x02 \x01(\x04R\x06period\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\x12\x19\n" +
+	"\bapp_hash\x18\x05 \x01(\fR\aappHash\x12\x10\n" +
+	"\x03txs\x18\x06 \x01(\rR\x03txs\x12\x16\n" +
+	"\x06failed\x18\a \x01(\rR\x06failed\x12\x14\n" +
+	"\x05bytes\x18\b \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05index\x18\t \x01(\x04R\x05index\x12\x18\n" +
+	"\achanges\x18\n" +
+	" \x01(\rR\achanges\x12\x1a\n" +
+	"\bproposer\x18\v \x01(\fR\bproposer\"&\n" +
+	"\fBlockRequest\x12\x16\n" +
+	"\x06height\x18\x01 \x01(\x04R\x06height\"\xb6\x01\n" +
+	"\rBlockResponse\x12/\n" +
+	"\x05block\x18\x01 \x01(\v2\x19.coppice.api.v1.BlockInfoR\x05block\x122\n" +
+	"\aresults\x18\x02 \x03(\v2\x18.coppice.log.v1.TxResultR\aresults\x12@\n" +
+	"\rhook_failures\x18\x03 \x03(\v2\x1b.coppice.log.v1.HookFailureR\fhookFailures\"#\n" +
+	"\vPoolRequest\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\"\xcb\x01\n" +
+	"\fPoolResponse\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06queued\x18\x03 \x01(\x04R\x06queued\x12\x1c\n" +
+	"\texecuting\x18\x04 \x01(\x04R\texecuting\x121\n" +
+	"\x06oldest\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06oldest\x12(\n" +
+	"\x03txs\x18\x06 \x03(\v2\x16.coppice.api.v1.PoolTxR\x03txs\"\x85\x01\n" +
+	"\x06PoolTx\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
+	"\abackend\x18\x02 \x01(\tR\abackend\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12;\n" +
+	"\vvalid_until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"validUntil\"\x0e\n" +
+	"\fPeersRequest\"\xec\x02\n" +
+	"\rPeersResponse\x12\x1c\n" +
+	"\tconnected\x18\x01 \x01(\rR\tconnected\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x02 \x01(\rR\n" +
+	"configured\x12\x16\n" +
+	"\x06height\x18\x03 \x01(\x04R\x06height\x12!\n" +
+	"\fpeers_height\x18\x04 \x01(\x04R\vpeersHeight\x12#\n" +
+	"\rpower_present\x18\x05 \x01(\x03R\fpowerPresent\x12\x1f\n" +
+	"\vpower_total\x18\x06 \x01(\x03R\n" +
+	"powerTotal\x12\x18\n" +
+	"\amissing\x18\a \x03(\tR\amissing\x12\x18\n" +
+	"\asigning\x18\b \x01(\tR\asigning\x121\n" +
+	"\x05peers\x18\t \x03(\v2\x1b.coppice.api.v1.NetworkPeerR\x05peers\x12\x14\n" +
+	"\x05round\x18\n" +
+	" \x01(\tR\x05round\x12\x1f\n" +
+	"\vpeers_error\x18\v \x01(\tR\n" +
+	"peersError\"g\n" +
+	"\vNetworkPeer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1a\n" +
+	"\boutbound\x18\x04 \x01(\bR\boutbound*O\n" +
 	"\x04Wait\x12\x14\n" +
 	"\x10WAIT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rWAIT_ACCEPTED\x10\x01\x12\x0f\n" +
-	"\vWAIT_RESULT\x10\x02*\xf2\x01\n" +
+	"\vWAIT_RESULT\x10\x02\x12\r\n" +
+	"\tWAIT_SINK\x10\x03*\xf2\x01\n" +
 	"\vRefusedCode\x12\x1c\n" +
 	"\x18REFUSED_CODE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REFUSED_CODE_MALFORMED\x10\x01\x12 \n" +
@@ -1188,13 +2245,17 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\x16REFUSED_CODE_TOO_LARGE\x10\x04\x12\x18\n" +
 	"\x14REFUSED_CODE_EXPIRED\x10\x05\x12\x1a\n" +
 	"\x16REFUSED_CODE_TOO_EARLY\x10\x06\x12\x1a\n" +
-	"\x16REFUSED_CODE_POOL_FULL\x10\a2\x89\x03\n" +
+	"\x16REFUSED_CODE_POOL_FULL\x10\a2\xb5\x05\n" +
 	"\vNodeService\x12L\n" +
 	"\x06Submit\x12\x1d.coppice.api.v1.SubmitRequest\x1a\x1e.coppice.api.v1.SubmitResponse\"\x03\x90\x02\x02\x12I\n" +
 	"\x05GetTx\x12\x1c.coppice.api.v1.GetTxRequest\x1a\x1d.coppice.api.v1.GetTxResponse\"\x03\x90\x02\x01\x12C\n" +
 	"\x03Get\x12\x1a.coppice.api.v1.GetRequest\x1a\x1b.coppice.api.v1.GetResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\x06Status\x12\x1d.coppice.api.v1.StatusRequest\x1a\x1e.coppice.api.v1.StatusResponse\"\x03\x90\x02\x01\x12N\n" +
-	"\x06Follow\x12\x1d.coppice.api.v1.FollowRequest\x1a\x1e.coppice.api.v1.FollowResponse\"\x03\x90\x02\x010\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
+	"\x06Follow\x12\x1d.coppice.api.v1.FollowRequest\x1a\x1e.coppice.api.v1.FollowResponse\"\x03\x90\x02\x010\x01\x12L\n" +
+	"\x06Blocks\x12\x1d.coppice.api.v1.BlocksRequest\x1a\x1e.coppice.api.v1.BlocksResponse\"\x03\x90\x02\x01\x12I\n" +
+	"\x05Block\x12\x1c.coppice.api.v1.BlockRequest\x1a\x1d.coppice.api.v1.BlockResponse\"\x03\x90\x02\x01\x12F\n" +
+	"\x04Pool\x12\x1b.coppice.api.v1.PoolRequest\x1a\x1c.coppice.api.v1.PoolResponse\"\x03\x90\x02\x01\x12I\n" +
+	"\x05Peers\x12\x1c.coppice.api.v1.PeersRequest\x1a\x1d.coppice.api.v1.PeersResponse\"\x03\x90\x02\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
 
 var (
 	file_coppice_api_v1_node_proto_rawDescOnce sync.Once
@@ -1209,60 +2270,96 @@ func file_coppice_api_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_api_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_coppice_api_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_coppice_api_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_coppice_api_v1_node_proto_goTypes = []any{
 	(Wait)(0),                     // 0: coppice.api.v1.Wait
 	(RefusedCode)(0),              // 1: coppice.api.v1.RefusedCode
 	(*SubmitRequest)(nil),         // 2: coppice.api.v1.SubmitRequest
 	(*SubmitResponse)(nil),        // 3: coppice.api.v1.SubmitResponse
-	(*TxOutcome)(nil),             // 4: coppice.api.v1.TxOutcome
-	(*Accepted)(nil),              // 5: coppice.api.v1.Accepted
-	(*Expired)(nil),               // 6: coppice.api.v1.Expired
-	(*Refused)(nil),               // 7: coppice.api.v1.Refused
-	(*GetTxRequest)(nil),          // 8: coppice.api.v1.GetTxRequest
-	(*GetTxResponse)(nil),         // 9: coppice.api.v1.GetTxResponse
-	(*GetRequest)(nil),            // 10: coppice.api.v1.GetRequest
-	(*GetResponse)(nil),           // 11: coppice.api.v1.GetResponse
-	(*Value)(nil),                 // 12: coppice.api.v1.Value
-	(*StatusRequest)(nil),         // 13: coppice.api.v1.StatusRequest
-	(*StatusResponse)(nil),        // 14: coppice.api.v1.StatusResponse
-	(*FollowRequest)(nil),         // 15: coppice.api.v1.FollowRequest
-	(*FollowResponse)(nil),        // 16: coppice.api.v1.FollowResponse
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*v1.TxResult)(nil),           // 18: coppice.log.v1.TxResult
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*Readiness)(nil),             // 20: coppice.api.v1.Readiness
+	(*LackingSink)(nil),           // 4: coppice.api.v1.LackingSink
+	(*TxOutcome)(nil),             // 5: coppice.api.v1.TxOutcome
+	(*Accepted)(nil),              // 6: coppice.api.v1.Accepted
+	(*Expired)(nil),               // 7: coppice.api.v1.Expired
+	(*Refused)(nil),               // 8: coppice.api.v1.Refused
+	(*GetTxRequest)(nil),          // 9: coppice.api.v1.GetTxRequest
+	(*GetTxResponse)(nil),         // 10: coppice.api.v1.GetTxResponse
+	(*GetRequest)(nil),            // 11: coppice.api.v1.GetRequest
+	(*GetResponse)(nil),           // 12: coppice.api.v1.GetResponse
+	(*Value)(nil),                 // 13: coppice.api.v1.Value
+	(*StatusRequest)(nil),         // 14: coppice.api.v1.StatusRequest
+	(*StatusResponse)(nil),        // 15: coppice.api.v1.StatusResponse
+	(*HeldGate)(nil),              // 16: coppice.api.v1.HeldGate
+	(*HeldSink)(nil),              // 17: coppice.api.v1.HeldSink
+	(*FollowRequest)(nil),         // 18: coppice.api.v1.FollowRequest
+	(*FollowResponse)(nil),        // 19: coppice.api.v1.FollowResponse
+	(*BlocksRequest)(nil),         // 20: coppice.api.v1.BlocksRequest
+	(*BlocksResponse)(nil),        // 21: coppice.api.v1.BlocksResponse
+	(*BlockInfo)(nil),             // 22: coppice.api.v1.BlockInfo
+	(*BlockRequest)(nil),          // 23: coppice.api.v1.BlockRequest
+	(*BlockResponse)(nil),         // 24: coppice.api.v1.BlockResponse
+	(*PoolRequest)(nil),           // 25: coppice.api.v1.PoolRequest
+	(*PoolResponse)(nil),          // 26: coppice.api.v1.PoolResponse
+	(*PoolTx)(nil),                // 27: coppice.api.v1.PoolTx
+	(*PeersRequest)(nil),          // 28: coppice.api.v1.PeersRequest
+	(*PeersResponse)(nil),         // 29: coppice.api.v1.PeersResponse
+	(*NetworkPeer)(nil),           // 30: coppice.api.v1.NetworkPeer
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*v1.TxResult)(nil),           // 32: coppice.log.v1.TxResult
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*Readiness)(nil),             // 34: coppice.api.v1.Readiness
+	(*v1.HookFailure)(nil),        // 35: coppice.log.v1.HookFailure
 }
 var file_coppice_api_v1_node_proto_depIdxs = []int32{
 	0,  // 0: coppice.api.v1.SubmitRequest.wait:type_name -> coppice.api.v1.Wait
-	17, // 1: coppice.api.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
-	4,  // 2: coppice.api.v1.SubmitResponse.outcomes:type_name -> coppice.api.v1.TxOutcome
-	5,  // 3: coppice.api.v1.TxOutcome.accepted:type_name -> coppice.api.v1.Accepted
-	18, // 4: coppice.api.v1.TxOutcome.result:type_name -> coppice.log.v1.TxResult
-	7,  // 5: coppice.api.v1.TxOutcome.refused:type_name -> coppice.api.v1.Refused
-	6,  // 6: coppice.api.v1.TxOutcome.expired:type_name -> coppice.api.v1.Expired
-	19, // 7: coppice.api.v1.Expired.block_time:type_name -> google.protobuf.Timestamp
-	1,  // 8: coppice.api.v1.Refused.code:type_name -> coppice.api.v1.RefusedCode
-	17, // 9: coppice.api.v1.GetTxRequest.wait:type_name -> google.protobuf.Duration
-	4,  // 10: coppice.api.v1.GetTxResponse.outcome:type_name -> coppice.api.v1.TxOutcome
-	12, // 11: coppice.api.v1.GetResponse.values:type_name -> coppice.api.v1.Value
-	19, // 12: coppice.api.v1.StatusResponse.block_time:type_name -> google.protobuf.Timestamp
-	20, // 13: coppice.api.v1.StatusResponse.readiness:type_name -> coppice.api.v1.Readiness
-	2,  // 14: coppice.api.v1.NodeService.Submit:input_type -> coppice.api.v1.SubmitRequest
-	8,  // 15: coppice.api.v1.NodeService.GetTx:input_type -> coppice.api.v1.GetTxRequest
-	10, // 16: coppice.api.v1.NodeService.Get:input_type -> coppice.api.v1.GetRequest
-	13, // 17: coppice.api.v1.NodeService.Status:input_type -> coppice.api.v1.StatusRequest
-	15, // 18: coppice.api.v1.NodeService.Follow:input_type -> coppice.api.v1.FollowRequest
-	3,  // 19: coppice.api.v1.NodeService.Submit:output_type -> coppice.api.v1.SubmitResponse
-	9,  // 20: coppice.api.v1.NodeService.GetTx:output_type -> coppice.api.v1.GetTxResponse
-	11, // 21: coppice.api.v1.NodeService.Get:output_type -> coppice.api.v1.GetResponse
-	14, // 22: coppice.api.v1.NodeService.Status:output_type -> coppice.api.v1.StatusResponse
-	16, // 23: coppice.api.v1.NodeService.Follow:output_type -> coppice.api.v1.FollowResponse
-	19, // [19:24] is the sub-list for method output_type
-	14, // [14:19] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	31, // 1: coppice.api.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
+	5,  // 2: coppice.api.v1.SubmitResponse.outcomes:type_name -> coppice.api.v1.TxOutcome
+	4,  // 3: coppice.api.v1.SubmitResponse.lacking:type_name -> coppice.api.v1.LackingSink
+	6,  // 4: coppice.api.v1.TxOutcome.accepted:type_name -> coppice.api.v1.Accepted
+	32, // 5: coppice.api.v1.TxOutcome.result:type_name -> coppice.log.v1.TxResult
+	8,  // 6: coppice.api.v1.TxOutcome.refused:type_name -> coppice.api.v1.Refused
+	7,  // 7: coppice.api.v1.TxOutcome.expired:type_name -> coppice.api.v1.Expired
+	33, // 8: coppice.api.v1.Expired.block_time:type_name -> google.protobuf.Timestamp
+	1,  // 9: coppice.api.v1.Refused.code:type_name -> coppice.api.v1.RefusedCode
+	31, // 10: coppice.api.v1.GetTxRequest.wait:type_name -> google.protobuf.Duration
+	5,  // 11: coppice.api.v1.GetTxResponse.outcome:type_name -> coppice.api.v1.TxOutcome
+	13, // 12: coppice.api.v1.GetResponse.values:type_name -> coppice.api.v1.Value
+	33, // 13: coppice.api.v1.StatusResponse.block_time:type_name -> google.protobuf.Timestamp
+	34, // 14: coppice.api.v1.StatusResponse.readiness:type_name -> coppice.api.v1.Readiness
+	16, // 15: coppice.api.v1.StatusResponse.held:type_name -> coppice.api.v1.HeldGate
+	33, // 16: coppice.api.v1.HeldGate.since:type_name -> google.protobuf.Timestamp
+	17, // 17: coppice.api.v1.HeldGate.sinks:type_name -> coppice.api.v1.HeldSink
+	22, // 18: coppice.api.v1.BlocksResponse.blocks:type_name -> coppice.api.v1.BlockInfo
+	33, // 19: coppice.api.v1.BlockInfo.time:type_name -> google.protobuf.Timestamp
+	22, // 20: coppice.api.v1.BlockResponse.block:type_name -> coppice.api.v1.BlockInfo
+	32, // 21: coppice.api.v1.BlockResponse.results:type_name -> coppice.log.v1.TxResult
+	35, // 22: coppice.api.v1.BlockResponse.hook_failures:type_name -> coppice.log.v1.HookFailure
+	31, // 23: coppice.api.v1.PoolResponse.oldest:type_name -> google.protobuf.Duration
+	27, // 24: coppice.api.v1.PoolResponse.txs:type_name -> coppice.api.v1.PoolTx
+	33, // 25: coppice.api.v1.PoolTx.valid_until:type_name -> google.protobuf.Timestamp
+	30, // 26: coppice.api.v1.PeersResponse.peers:type_name -> coppice.api.v1.NetworkPeer
+	2,  // 27: coppice.api.v1.NodeService.Submit:input_type -> coppice.api.v1.SubmitRequest
+	9,  // 28: coppice.api.v1.NodeService.GetTx:input_type -> coppice.api.v1.GetTxRequest
+	11, // 29: coppice.api.v1.NodeService.Get:input_type -> coppice.api.v1.GetRequest
+	14, // 30: coppice.api.v1.NodeService.Status:input_type -> coppice.api.v1.StatusRequest
+	18, // 31: coppice.api.v1.NodeService.Follow:input_type -> coppice.api.v1.FollowRequest
+	20, // 32: coppice.api.v1.NodeService.Blocks:input_type -> coppice.api.v1.BlocksRequest
+	23, // 33: coppice.api.v1.NodeService.Block:input_type -> coppice.api.v1.BlockRequest
+	25, // 34: coppice.api.v1.NodeService.Pool:input_type -> coppice.api.v1.PoolRequest
+	28, // 35: coppice.api.v1.NodeService.Peers:input_type -> coppice.api.v1.PeersRequest
+	3,  // 36: coppice.api.v1.NodeService.Submit:output_type -> coppice.api.v1.SubmitResponse
+	10, // 37: coppice.api.v1.NodeService.GetTx:output_type -> coppice.api.v1.GetTxResponse
+	12, // 38: coppice.api.v1.NodeService.Get:output_type -> coppice.api.v1.GetResponse
+	15, // 39: coppice.api.v1.NodeService.Status:output_type -> coppice.api.v1.StatusResponse
+	19, // 40: coppice.api.v1.NodeService.Follow:output_type -> coppice.api.v1.FollowResponse
+	21, // 41: coppice.api.v1.NodeService.Blocks:output_type -> coppice.api.v1.BlocksResponse
+	24, // 42: coppice.api.v1.NodeService.Block:output_type -> coppice.api.v1.BlockResponse
+	26, // 43: coppice.api.v1.NodeService.Pool:output_type -> coppice.api.v1.PoolResponse
+	29, // 44: coppice.api.v1.NodeService.Peers:output_type -> coppice.api.v1.PeersResponse
+	36, // [36:45] is the sub-list for method output_type
+	27, // [27:36] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_coppice_api_v1_node_proto_init() }
@@ -1271,19 +2368,20 @@ func file_coppice_api_v1_node_proto_init() {
 		return
 	}
 	file_coppice_api_v1_readiness_proto_init()
-	file_coppice_api_v1_node_proto_msgTypes[2].OneofWrappers = []any{
+	file_coppice_api_v1_node_proto_msgTypes[3].OneofWrappers = []any{
 		(*TxOutcome_Accepted)(nil),
 		(*TxOutcome_Result)(nil),
 		(*TxOutcome_Refused)(nil),
 		(*TxOutcome_Expired)(nil),
 	}
+	file_coppice_api_v1_node_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_node_proto_rawDesc), len(file_coppice_api_v1_node_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,6 +46,8 @@ type Readiness struct {
 	Signing         string                 `protobuf:"bytes,18,opt,name=signing,proto3" json:"signing,omitempty"`                                         // "signing", "missing", "refused"; empty: the node is no validator
 	Evidence        uint64                 `protobuf:"varint,19,opt,name=evidence,proto3" json:"evidence,omitempty"`                                      // proofs of misbehaviour of this validator, in blocks since the process started
 	ClockOffset     *durationpb.Duration   `protobuf:"bytes,20,opt,name=clock_offset,json=clockOffset,proto3" json:"clock_offset,omitempty"`              // this node's clock minus the validators'; absent: not known
+	Process         *ConsensusProcess      `protobuf:"bytes,21,opt,name=process,proto3" json:"process,omitempty"`                                         // absent: the consensus has no process of its own
+	Hold            *Hold                  `protobuf:"bytes,22,opt,name=hold,proto3" json:"hold,omitempty"`                                               // the reset of the chain that is under way; absent if there is none
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -185,6 +187,192 @@ func (x *Readiness) GetClockOffset() *durationpb.Duration {
 	return nil
 }
 
+func (x *Readiness) GetProcess() *ConsensusProcess {
+	if x != nil {
+		return x.Process
+	}
+	return nil
+}
+
+func (x *Readiness) GetHold() *Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+// Hold describes a reset of the chain, from the commit of the decision to the first block of the
+// next epoch. Until then no block changes the state.
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`   // that ends
+	Height        uint64                 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"` // of the block that decided the reset
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Step          uint32                 `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"` // the last step that is durable, of 12
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`  // what that step has brought, and what comes next
+	Long          bool                   `protobuf:"varint,6,opt,name=long,proto3" json:"long,omitempty"` // it takes longer than it should
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_coppice_api_v1_readiness_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_readiness_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_readiness_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Hold) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Hold) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Hold) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Hold) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Hold) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Hold) GetLong() bool {
+	if x != nil {
+		return x.Long
+	}
+	return false
+}
+
+// ConsensusProcess is what a node does with the process of its consensus: it starts, restarts and
+// resets it.
+type ConsensusProcess struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`        // "running", "stalled", …: docs/manager.md lists the states
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`          // the newest change, or what was found out
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`              // of that
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`        // when the state was entered
+	Restarts      uint64                 `protobuf:"varint,5,opt,name=restarts,proto3" json:"restarts,omitempty"` // that nobody asked for, since the node's process started
+	Resets        uint64                 `protobuf:"varint,6,opt,name=resets,proto3" json:"resets,omitempty"`     // that succeeded
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsensusProcess) Reset() {
+	*x = ConsensusProcess{}
+	mi := &file_coppice_api_v1_readiness_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsensusProcess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsensusProcess) ProtoMessage() {}
+
+func (x *ConsensusProcess) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_readiness_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsensusProcess.ProtoReflect.Descriptor instead.
+func (*ConsensusProcess) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_readiness_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConsensusProcess) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ConsensusProcess) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ConsensusProcess) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ConsensusProcess) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ConsensusProcess) GetRestarts() uint64 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
+func (x *ConsensusProcess) GetResets() uint64 {
+	if x != nil {
+		return x.Resets
+	}
+	return 0
+}
+
 // ReadinessWarning is a reason for concern that does not decide whether a node is ready.
 type ReadinessWarning struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -196,7 +384,7 @@ type ReadinessWarning struct {
 
 func (x *ReadinessWarning) Reset() {
 	*x = ReadinessWarning{}
-	mi := &file_coppice_api_v1_readiness_proto_msgTypes[1]
+	mi := &file_coppice_api_v1_readiness_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -208,7 +396,7 @@ func (x *ReadinessWarning) String() string {
 func (*ReadinessWarning) ProtoMessage() {}
 
 func (x *ReadinessWarning) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_api_v1_readiness_proto_msgTypes[1]
+	mi := &file_coppice_api_v1_readiness_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -221,7 +409,7 @@ func (x *ReadinessWarning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadinessWarning.ProtoReflect.Descriptor instead.
 func (*ReadinessWarning) Descriptor() ([]byte, []int) {
-	return file_coppice_api_v1_readiness_proto_rawDescGZIP(), []int{1}
+	return file_coppice_api_v1_readiness_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ReadinessWarning) GetState() string {
@@ -242,7 +430,7 @@ var File_coppice_api_v1_readiness_proto protoreflect.FileDescriptor
 
 const file_coppice_api_v1_readiness_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecoppice/api/v1/readiness.proto\x12\x0ecoppice.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x04\n" +
+	"\x1ecoppice/api/v1/readiness.proto\x12\x0ecoppice.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x05\n" +
 	"\tReadiness\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
@@ -261,7 +449,23 @@ const file_coppice_api_v1_readiness_proto_rawDesc = "" +
 	"\amissing\x18\x11 \x03(\tR\amissing\x12\x18\n" +
 	"\asigning\x18\x12 \x01(\tR\asigning\x12\x1a\n" +
 	"\bevidence\x18\x13 \x01(\x04R\bevidence\x12<\n" +
-	"\fclock_offset\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\"@\n" +
+	"\fclock_offset\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\x12:\n" +
+	"\aprocess\x18\x15 \x01(\v2 .coppice.api.v1.ConsensusProcessR\aprocess\x12(\n" +
+	"\x04hold\x18\x16 \x01(\v2\x14.coppice.api.v1.HoldR\x04hold\"\xa2\x01\n" +
+	"\x04Hold\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06height\x18\x02 \x01(\x04R\x06height\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
+	"\x04step\x18\x04 \x01(\rR\x04step\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x12\n" +
+	"\x04long\x18\x06 \x01(\bR\x04long\"\xce\x01\n" +
+	"\x10ConsensusProcess\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\brestarts\x18\x05 \x01(\x04R\brestarts\x12\x16\n" +
+	"\x06resets\x18\x06 \x01(\x04R\x06resets\"@\n" +
 	"\x10ReadinessWarning\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reasonB:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
@@ -278,22 +482,29 @@ func file_coppice_api_v1_readiness_proto_rawDescGZIP() []byte {
 	return file_coppice_api_v1_readiness_proto_rawDescData
 }
 
-var file_coppice_api_v1_readiness_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_coppice_api_v1_readiness_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_coppice_api_v1_readiness_proto_goTypes = []any{
 	(*Readiness)(nil),             // 0: coppice.api.v1.Readiness
-	(*ReadinessWarning)(nil),      // 1: coppice.api.v1.ReadinessWarning
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 3: google.protobuf.Duration
+	(*Hold)(nil),                  // 1: coppice.api.v1.Hold
+	(*ConsensusProcess)(nil),      // 2: coppice.api.v1.ConsensusProcess
+	(*ReadinessWarning)(nil),      // 3: coppice.api.v1.ReadinessWarning
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
 }
 var file_coppice_api_v1_readiness_proto_depIdxs = []int32{
-	2, // 0: coppice.api.v1.Readiness.since:type_name -> google.protobuf.Timestamp
-	1, // 1: coppice.api.v1.Readiness.warnings:type_name -> coppice.api.v1.ReadinessWarning
-	3, // 2: coppice.api.v1.Readiness.clock_offset:type_name -> google.protobuf.Duration
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: coppice.api.v1.Readiness.since:type_name -> google.protobuf.Timestamp
+	3, // 1: coppice.api.v1.Readiness.warnings:type_name -> coppice.api.v1.ReadinessWarning
+	5, // 2: coppice.api.v1.Readiness.clock_offset:type_name -> google.protobuf.Duration
+	2, // 3: coppice.api.v1.Readiness.process:type_name -> coppice.api.v1.ConsensusProcess
+	1, // 4: coppice.api.v1.Readiness.hold:type_name -> coppice.api.v1.Hold
+	4, // 5: coppice.api.v1.Hold.since:type_name -> google.protobuf.Timestamp
+	4, // 6: coppice.api.v1.ConsensusProcess.at:type_name -> google.protobuf.Timestamp
+	4, // 7: coppice.api.v1.ConsensusProcess.since:type_name -> google.protobuf.Timestamp
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_coppice_api_v1_readiness_proto_init() }
@@ -307,7 +518,7 @@ func file_coppice_api_v1_readiness_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_readiness_proto_rawDesc), len(file_coppice_api_v1_readiness_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

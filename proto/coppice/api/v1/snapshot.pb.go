@@ -990,7 +990,7 @@ func (x *BackupBegin) GetConsensus() []byte {
 // BackupFile is a piece of a file. Files come one after the other, and their pieces in order.
 type BackupFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "genesis.json", "coppice.toml", "snapshot/…", "consensus/…"
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "genesis.json", "coppice.toml", "snapshot/…", "consensus/…", "streams/…"
 	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	Last          bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // this piece completes the file
 	unknownFields protoimpl.UnknownFields

@@ -713,6 +713,7 @@ type TxResult struct {
 	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`                                        // the backend's answer; in the app hash
 	Log           string                 `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`                                          // for people; not in the app hash
 	ValidUntilMs  int64                  `protobuf:"varint,6,opt,name=valid_until_ms,json=validUntilMs,proto3" json:"valid_until_ms,omitempty"` // the id is remembered until then
+	Events        []*Emitted             `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`                                    // in the order of the calls; not in the app hash; only OK has some
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -789,6 +790,118 @@ func (x *TxResult) GetValidUntilMs() int64 {
 	return 0
 }
 
+func (x *TxResult) GetEvents() []*Emitted {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// Emitted is an event that a transaction emitted.
+type Emitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Attributes    []*Attribute           `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Emitted) Reset() {
+	*x = Emitted{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Emitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Emitted) ProtoMessage() {}
+
+func (x *Emitted) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Emitted.ProtoReflect.Descriptor instead.
+func (*Emitted) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Emitted) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Emitted) GetAttributes() []*Attribute {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+type Attribute struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attribute) Reset() {
+	*x = Attribute{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attribute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attribute) ProtoMessage() {}
+
+func (x *Attribute) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
+func (*Attribute) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Attribute) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Attribute) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // Change is one write of a block, in write order.
 type Change struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -802,7 +915,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +927,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[9]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +940,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Change) GetVersion() *Version {
@@ -877,7 +990,7 @@ type BlockCommitted struct {
 
 func (x *BlockCommitted) Reset() {
 	*x = BlockCommitted{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1002,7 @@ func (x *BlockCommitted) String() string {
 func (*BlockCommitted) ProtoMessage() {}
 
 func (x *BlockCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[10]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1015,7 @@ func (x *BlockCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockCommitted.ProtoReflect.Descriptor instead.
 func (*BlockCommitted) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BlockCommitted) GetChainId() string {
@@ -994,7 +1107,7 @@ type HookFailure struct {
 
 func (x *HookFailure) Reset() {
 	*x = HookFailure{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1119,7 @@ func (x *HookFailure) String() string {
 func (*HookFailure) ProtoMessage() {}
 
 func (x *HookFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[11]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1132,7 @@ func (x *HookFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HookFailure.ProtoReflect.Descriptor instead.
 func (*HookFailure) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HookFailure) GetBackend() string {
@@ -1069,7 +1182,7 @@ type ChainReset struct {
 
 func (x *ChainReset) Reset() {
 	*x = ChainReset{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1194,7 @@ func (x *ChainReset) String() string {
 func (*ChainReset) ProtoMessage() {}
 
 func (x *ChainReset) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[12]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1207,7 @@ func (x *ChainReset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainReset.ProtoReflect.Descriptor instead.
 func (*ChainReset) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ChainReset) GetOldChainId() string {
@@ -1224,7 +1337,7 @@ type SnapshotInstalled struct {
 
 func (x *SnapshotInstalled) Reset() {
 	*x = SnapshotInstalled{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1349,7 @@ func (x *SnapshotInstalled) String() string {
 func (*SnapshotInstalled) ProtoMessage() {}
 
 func (x *SnapshotInstalled) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[13]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1362,7 @@ func (x *SnapshotInstalled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotInstalled.ProtoReflect.Descriptor instead.
 func (*SnapshotInstalled) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SnapshotInstalled) GetChainId() string {
@@ -1310,7 +1423,7 @@ type Base struct {
 
 func (x *Base) Reset() {
 	*x = Base{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[14]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1435,7 @@ func (x *Base) String() string {
 func (*Base) ProtoMessage() {}
 
 func (x *Base) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[14]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1448,7 @@ func (x *Base) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Base.ProtoReflect.Descriptor instead.
 func (*Base) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Base) GetChainId() string {
@@ -1391,16 +1504,17 @@ func (x *Base) GetParams() *Params {
 // message of CometBFT: blocks of type LightBlock, and a ValidatorSet.
 type ResetCertificate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Block         []byte                 `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`           // that decided the reset
-	Held          []byte                 `protobuf:"bytes,2,opt,name=held,proto3" json:"held,omitempty"`             // the block after it, which proves that more than two thirds of the power have it
-	Validators    []byte                 `protobuf:"bytes,3,opt,name=validators,proto3" json:"validators,omitempty"` // of the block after held; the next epoch begins with them
+	Block         []byte                 `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`                          // that decided the reset
+	Held          []byte                 `protobuf:"bytes,2,opt,name=held,proto3" json:"held,omitempty"`                            // the block after it, which proves that more than two thirds of the power have it
+	Validators    []byte                 `protobuf:"bytes,3,opt,name=validators,proto3" json:"validators,omitempty"`                // of the block after held; the next epoch begins with them
+	StateRoot     []byte                 `protobuf:"bytes,4,opt,name=state_root,json=stateRoot,proto3" json:"state_root,omitempty"` // of the keys and ids after block, from which the app hashes of both epochs follow
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResetCertificate) Reset() {
 	*x = ResetCertificate{}
-	mi := &file_coppice_log_v1_log_proto_msgTypes[15]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1526,7 @@ func (x *ResetCertificate) String() string {
 func (*ResetCertificate) ProtoMessage() {}
 
 func (x *ResetCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_coppice_log_v1_log_proto_msgTypes[15]
+	mi := &file_coppice_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1539,7 @@ func (x *ResetCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetCertificate.ProtoReflect.Descriptor instead.
 func (*ResetCertificate) Descriptor() ([]byte, []int) {
-	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResetCertificate) GetBlock() []byte {
@@ -1445,6 +1559,59 @@ func (x *ResetCertificate) GetHeld() []byte {
 func (x *ResetCertificate) GetValidators() []byte {
 	if x != nil {
 		return x.Validators
+	}
+	return nil
+}
+
+func (x *ResetCertificate) GetStateRoot() []byte {
+	if x != nil {
+		return x.StateRoot
+	}
+	return nil
+}
+
+// LightBlocks are blocks of a CometBFT chain by which a light client goes from one to another, as
+// its messages LightBlock.
+type LightBlocks struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blocks        [][]byte               `protobuf:"bytes,1,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LightBlocks) Reset() {
+	*x = LightBlocks{}
+	mi := &file_coppice_log_v1_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LightBlocks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LightBlocks) ProtoMessage() {}
+
+func (x *LightBlocks) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_log_v1_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LightBlocks.ProtoReflect.Descriptor instead.
+func (*LightBlocks) Descriptor() ([]byte, []int) {
+	return file_coppice_log_v1_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *LightBlocks) GetBlocks() [][]byte {
+	if x != nil {
+		return x.Blocks
 	}
 	return nil
 }
@@ -1511,14 +1678,23 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\atime_ns\x18\x05 \x01(\x03R\x06timeNs\x12\x10\n" +
 	"\x03txs\x18\x06 \x03(\fR\x03txs\x12\x1a\n" +
 	"\bproposer\x18\a \x01(\fR\bproposer\x12\x18\n" +
-	"\arequest\x18\b \x01(\fR\arequest\"\xc3\x01\n" +
+	"\arequest\x18\b \x01(\fR\arequest\"\xf4\x01\n" +
 	"\bTxResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x121\n" +
 	"\aversion\x18\x02 \x01(\v2\x17.coppice.log.v1.VersionR\aversion\x12(\n" +
 	"\x04code\x18\x03 \x01(\x0e2\x14.coppice.log.v1.CodeR\x04code\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x12\x10\n" +
 	"\x03log\x18\x05 \x01(\tR\x03log\x12$\n" +
-	"\x0evalid_until_ms\x18\x06 \x01(\x03R\fvalidUntilMs\"{\n" +
+	"\x0evalid_until_ms\x18\x06 \x01(\x03R\fvalidUntilMs\x12/\n" +
+	"\x06events\x18\a \x03(\v2\x17.coppice.log.v1.EmittedR\x06events\"X\n" +
+	"\aEmitted\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x129\n" +
+	"\n" +
+	"attributes\x18\x02 \x03(\v2\x19.coppice.log.v1.AttributeR\n" +
+	"attributes\"3\n" +
+	"\tAttribute\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"{\n" +
 	"\x06Change\x121\n" +
 	"\aversion\x18\x01 \x01(\v2\x17.coppice.log.v1.VersionR\aversion\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
@@ -1585,13 +1761,17 @@ const file_coppice_log_v1_log_proto_rawDesc = "" +
 	"\bapp_hash\x18\x04 \x01(\fR\aappHash\x12\"\n" +
 	"\rorigin_log_id\x18\x05 \x01(\fR\voriginLogId\x12!\n" +
 	"\forigin_index\x18\x06 \x01(\x04R\voriginIndex\x12.\n" +
-	"\x06params\x18\a \x01(\v2\x16.coppice.log.v1.ParamsR\x06params\"\\\n" +
+	"\x06params\x18\a \x01(\v2\x16.coppice.log.v1.ParamsR\x06params\"{\n" +
 	"\x10ResetCertificate\x12\x14\n" +
 	"\x05block\x18\x01 \x01(\fR\x05block\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\fR\x04held\x12\x1e\n" +
 	"\n" +
 	"validators\x18\x03 \x01(\fR\n" +
-	"validators*\x94\x01\n" +
+	"validators\x12\x1d\n" +
+	"\n" +
+	"state_root\x18\x04 \x01(\fR\tstateRoot\"%\n" +
+	"\vLightBlocks\x12\x16\n" +
+	"\x06blocks\x18\x01 \x03(\fR\x06blocks*\x94\x01\n" +
 	"\x04Code\x12\v\n" +
 	"\aCODE_OK\x10\x00\x12\x0f\n" +
 	"\vCODE_FAILED\x10\x01\x12\x11\n" +
@@ -1616,7 +1796,7 @@ func file_coppice_log_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_log_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_coppice_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_coppice_log_v1_log_proto_goTypes = []any{
 	(Code)(0),                 // 0: coppice.log.v1.Code
 	(*Version)(nil),           // 1: coppice.log.v1.Version
@@ -1628,13 +1808,16 @@ var file_coppice_log_v1_log_proto_goTypes = []any{
 	(*TxExpired)(nil),         // 7: coppice.log.v1.TxExpired
 	(*OrderDecided)(nil),      // 8: coppice.log.v1.OrderDecided
 	(*TxResult)(nil),          // 9: coppice.log.v1.TxResult
-	(*Change)(nil),            // 10: coppice.log.v1.Change
-	(*BlockCommitted)(nil),    // 11: coppice.log.v1.BlockCommitted
-	(*HookFailure)(nil),       // 12: coppice.log.v1.HookFailure
-	(*ChainReset)(nil),        // 13: coppice.log.v1.ChainReset
-	(*SnapshotInstalled)(nil), // 14: coppice.log.v1.SnapshotInstalled
-	(*Base)(nil),              // 15: coppice.log.v1.Base
-	(*ResetCertificate)(nil),  // 16: coppice.log.v1.ResetCertificate
+	(*Emitted)(nil),           // 10: coppice.log.v1.Emitted
+	(*Attribute)(nil),         // 11: coppice.log.v1.Attribute
+	(*Change)(nil),            // 12: coppice.log.v1.Change
+	(*BlockCommitted)(nil),    // 13: coppice.log.v1.BlockCommitted
+	(*HookFailure)(nil),       // 14: coppice.log.v1.HookFailure
+	(*ChainReset)(nil),        // 15: coppice.log.v1.ChainReset
+	(*SnapshotInstalled)(nil), // 16: coppice.log.v1.SnapshotInstalled
+	(*Base)(nil),              // 17: coppice.log.v1.Base
+	(*ResetCertificate)(nil),  // 18: coppice.log.v1.ResetCertificate
+	(*LightBlocks)(nil),       // 19: coppice.log.v1.LightBlocks
 }
 var file_coppice_log_v1_log_proto_depIdxs = []int32{
 	3,  // 0: coppice.log.v1.ChainStarted.params:type_name -> coppice.log.v1.Params
@@ -1642,20 +1825,22 @@ var file_coppice_log_v1_log_proto_depIdxs = []int32{
 	4,  // 2: coppice.log.v1.Params.agents:type_name -> coppice.log.v1.Agent
 	1,  // 3: coppice.log.v1.TxResult.version:type_name -> coppice.log.v1.Version
 	0,  // 4: coppice.log.v1.TxResult.code:type_name -> coppice.log.v1.Code
-	1,  // 5: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
-	9,  // 6: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
-	10, // 7: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
-	5,  // 8: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	12, // 9: coppice.log.v1.BlockCommitted.hook_failures:type_name -> coppice.log.v1.HookFailure
-	0,  // 10: coppice.log.v1.HookFailure.code:type_name -> coppice.log.v1.Code
-	3,  // 11: coppice.log.v1.ChainReset.params:type_name -> coppice.log.v1.Params
-	5,  // 12: coppice.log.v1.ChainReset.validators:type_name -> coppice.log.v1.ValidatorUpdate
-	3,  // 13: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	10, // 5: coppice.log.v1.TxResult.events:type_name -> coppice.log.v1.Emitted
+	11, // 6: coppice.log.v1.Emitted.attributes:type_name -> coppice.log.v1.Attribute
+	1,  // 7: coppice.log.v1.Change.version:type_name -> coppice.log.v1.Version
+	9,  // 8: coppice.log.v1.BlockCommitted.results:type_name -> coppice.log.v1.TxResult
+	12, // 9: coppice.log.v1.BlockCommitted.changes:type_name -> coppice.log.v1.Change
+	5,  // 10: coppice.log.v1.BlockCommitted.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	14, // 11: coppice.log.v1.BlockCommitted.hook_failures:type_name -> coppice.log.v1.HookFailure
+	0,  // 12: coppice.log.v1.HookFailure.code:type_name -> coppice.log.v1.Code
+	3,  // 13: coppice.log.v1.ChainReset.params:type_name -> coppice.log.v1.Params
+	5,  // 14: coppice.log.v1.ChainReset.validators:type_name -> coppice.log.v1.ValidatorUpdate
+	3,  // 15: coppice.log.v1.Base.params:type_name -> coppice.log.v1.Params
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_coppice_log_v1_log_proto_init() }
@@ -1669,7 +1854,7 @@ func file_coppice_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_log_v1_log_proto_rawDesc), len(file_coppice_log_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

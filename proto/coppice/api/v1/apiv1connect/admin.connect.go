@@ -52,6 +52,22 @@ const (
 	AdminServiceInspectProcedure = "/coppice.api.v1.AdminService/Inspect"
 	// AdminServiceEventsProcedure is the fully-qualified name of the AdminService's Events RPC.
 	AdminServiceEventsProcedure = "/coppice.api.v1.AdminService/Events"
+	// AdminServiceInspectChildProcedure is the fully-qualified name of the AdminService's InspectChild
+	// RPC.
+	AdminServiceInspectChildProcedure = "/coppice.api.v1.AdminService/InspectChild"
+	// AdminServiceHistoryProcedure is the fully-qualified name of the AdminService's History RPC.
+	AdminServiceHistoryProcedure = "/coppice.api.v1.AdminService/History"
+	// AdminServiceOrphansProcedure is the fully-qualified name of the AdminService's Orphans RPC.
+	AdminServiceOrphansProcedure = "/coppice.api.v1.AdminService/Orphans"
+	// AdminServiceEnginesProcedure is the fully-qualified name of the AdminService's Engines RPC.
+	AdminServiceEnginesProcedure = "/coppice.api.v1.AdminService/Engines"
+	// AdminServiceTroublesProcedure is the fully-qualified name of the AdminService's Troubles RPC.
+	AdminServiceTroublesProcedure = "/coppice.api.v1.AdminService/Troubles"
+	// AdminServiceTreeDeltaProcedure is the fully-qualified name of the AdminService's TreeDelta RPC.
+	AdminServiceTreeDeltaProcedure = "/coppice.api.v1.AdminService/TreeDelta"
+	// AdminServiceSetLogLevelProcedure is the fully-qualified name of the AdminService's SetLogLevel
+	// RPC.
+	AdminServiceSetLogLevelProcedure = "/coppice.api.v1.AdminService/SetLogLevel"
 )
 
 // AdminServiceClient is a client for the coppice.api.v1.AdminService service.
@@ -82,6 +98,29 @@ type AdminServiceClient interface {
 	// cursor of the last event that it has seen; it misses no record and gets none twice. Events of
 	// the tree are live only, because no log has them.
 	Events(context.Context, *connect.Request[v1.EventsRequest]) (*connect.ServerStreamForClient[v1.EventsResponse], error)
+	// InspectChild returns what is known of one place of the tree. It costs the same however large
+	// the tree is, and neither waits for the child nor for its supervisor. The stacks of a child's
+	// goroutines, and what its service shows of its state, require the header "authorization: Bearer
+	// <admin token>".
+	InspectChild(context.Context, *connect.Request[v1.InspectChildRequest]) (*connect.Response[v1.InspectChildResponse], error)
+	// History returns the newest events of a place and of everything below it, with the stacks of
+	// panics and orphans. A process remembers the 1,024 newest events of its tree.
+	History(context.Context, *connect.Request[v1.HistoryRequest]) (*connect.Response[v1.HistoryResponse], error)
+	// Orphans returns the incarnations that did not end within their shutdown time and still run, with
+	// their stacks.
+	Orphans(context.Context, *connect.Request[v1.OrphansRequest]) (*connect.Response[v1.OrphansResponse], error)
+	// Engines returns what the engines are doing. It waits for none of them.
+	Engines(context.Context, *connect.Request[v1.EnginesRequest]) (*connect.Response[v1.EnginesResponse], error)
+	// Troubles returns what is wrong with the node, the gravest first, as the dashboard and the terminal
+	// view show it. It waits for no engine.
+	Troubles(context.Context, *connect.Request[v1.TroublesRequest]) (*connect.Response[v1.TroublesResponse], error)
+	// TreeDelta streams the tree: first the whole tree, then what has changed, at most ten times a
+	// second. Changes and events after the snapshot's seq follow exactly: none is missing. A client
+	// that is cut off asks again, and begins with a new snapshot.
+	TreeDelta(context.Context, *connect.Request[v1.TreeDeltaRequest]) (*connect.ServerStreamForClient[v1.TreeDeltaResponse], error)
+	// SetLogLevel changes the level of the diagnostics, until the process ends. It requires the header
+	// "authorization: Bearer <admin token>".
+	SetLogLevel(context.Context, *connect.Request[v1.SetLogLevelRequest]) (*connect.Response[v1.SetLogLevelResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the coppice.api.v1.AdminService service. By
@@ -148,19 +187,74 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		inspectChild: connect.NewClient[v1.InspectChildRequest, v1.InspectChildResponse](
+			httpClient,
+			baseURL+AdminServiceInspectChildProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("InspectChild")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		history: connect.NewClient[v1.HistoryRequest, v1.HistoryResponse](
+			httpClient,
+			baseURL+AdminServiceHistoryProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("History")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		orphans: connect.NewClient[v1.OrphansRequest, v1.OrphansResponse](
+			httpClient,
+			baseURL+AdminServiceOrphansProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Orphans")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		engines: connect.NewClient[v1.EnginesRequest, v1.EnginesResponse](
+			httpClient,
+			baseURL+AdminServiceEnginesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Engines")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		troubles: connect.NewClient[v1.TroublesRequest, v1.TroublesResponse](
+			httpClient,
+			baseURL+AdminServiceTroublesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Troubles")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		treeDelta: connect.NewClient[v1.TreeDeltaRequest, v1.TreeDeltaResponse](
+			httpClient,
+			baseURL+AdminServiceTreeDeltaProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("TreeDelta")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		setLogLevel: connect.NewClient[v1.SetLogLevelRequest, v1.SetLogLevelResponse](
+			httpClient,
+			baseURL+AdminServiceSetLogLevelProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetLogLevel")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	tree       *connect.Client[v1.TreeRequest, v1.TreeResponse]
-	spec       *connect.Client[v1.SpecRequest, v1.SpecResponse]
-	kill       *connect.Client[v1.KillRequest, v1.KillResponse]
-	stop       *connect.Client[v1.StopRequest, v1.StopResponse]
-	health     *connect.Client[v1.HealthRequest, v1.HealthResponse]
-	hostStatus *connect.Client[v1.HostStatusRequest, v1.HostStatusResponse]
-	inspect    *connect.Client[v1.InspectRequest, v1.InspectResponse]
-	events     *connect.Client[v1.EventsRequest, v1.EventsResponse]
+	tree         *connect.Client[v1.TreeRequest, v1.TreeResponse]
+	spec         *connect.Client[v1.SpecRequest, v1.SpecResponse]
+	kill         *connect.Client[v1.KillRequest, v1.KillResponse]
+	stop         *connect.Client[v1.StopRequest, v1.StopResponse]
+	health       *connect.Client[v1.HealthRequest, v1.HealthResponse]
+	hostStatus   *connect.Client[v1.HostStatusRequest, v1.HostStatusResponse]
+	inspect      *connect.Client[v1.InspectRequest, v1.InspectResponse]
+	events       *connect.Client[v1.EventsRequest, v1.EventsResponse]
+	inspectChild *connect.Client[v1.InspectChildRequest, v1.InspectChildResponse]
+	history      *connect.Client[v1.HistoryRequest, v1.HistoryResponse]
+	orphans      *connect.Client[v1.OrphansRequest, v1.OrphansResponse]
+	engines      *connect.Client[v1.EnginesRequest, v1.EnginesResponse]
+	troubles     *connect.Client[v1.TroublesRequest, v1.TroublesResponse]
+	treeDelta    *connect.Client[v1.TreeDeltaRequest, v1.TreeDeltaResponse]
+	setLogLevel  *connect.Client[v1.SetLogLevelRequest, v1.SetLogLevelResponse]
 }
 
 // Tree calls coppice.api.v1.AdminService.Tree.
@@ -203,6 +297,41 @@ func (c *adminServiceClient) Events(ctx context.Context, req *connect.Request[v1
 	return c.events.CallServerStream(ctx, req)
 }
 
+// InspectChild calls coppice.api.v1.AdminService.InspectChild.
+func (c *adminServiceClient) InspectChild(ctx context.Context, req *connect.Request[v1.InspectChildRequest]) (*connect.Response[v1.InspectChildResponse], error) {
+	return c.inspectChild.CallUnary(ctx, req)
+}
+
+// History calls coppice.api.v1.AdminService.History.
+func (c *adminServiceClient) History(ctx context.Context, req *connect.Request[v1.HistoryRequest]) (*connect.Response[v1.HistoryResponse], error) {
+	return c.history.CallUnary(ctx, req)
+}
+
+// Orphans calls coppice.api.v1.AdminService.Orphans.
+func (c *adminServiceClient) Orphans(ctx context.Context, req *connect.Request[v1.OrphansRequest]) (*connect.Response[v1.OrphansResponse], error) {
+	return c.orphans.CallUnary(ctx, req)
+}
+
+// Engines calls coppice.api.v1.AdminService.Engines.
+func (c *adminServiceClient) Engines(ctx context.Context, req *connect.Request[v1.EnginesRequest]) (*connect.Response[v1.EnginesResponse], error) {
+	return c.engines.CallUnary(ctx, req)
+}
+
+// Troubles calls coppice.api.v1.AdminService.Troubles.
+func (c *adminServiceClient) Troubles(ctx context.Context, req *connect.Request[v1.TroublesRequest]) (*connect.Response[v1.TroublesResponse], error) {
+	return c.troubles.CallUnary(ctx, req)
+}
+
+// TreeDelta calls coppice.api.v1.AdminService.TreeDelta.
+func (c *adminServiceClient) TreeDelta(ctx context.Context, req *connect.Request[v1.TreeDeltaRequest]) (*connect.ServerStreamForClient[v1.TreeDeltaResponse], error) {
+	return c.treeDelta.CallServerStream(ctx, req)
+}
+
+// SetLogLevel calls coppice.api.v1.AdminService.SetLogLevel.
+func (c *adminServiceClient) SetLogLevel(ctx context.Context, req *connect.Request[v1.SetLogLevelRequest]) (*connect.Response[v1.SetLogLevelResponse], error) {
+	return c.setLogLevel.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the coppice.api.v1.AdminService service.
 type AdminServiceHandler interface {
 	// Tree returns the supervision tree as it is now. It never waits.
@@ -231,6 +360,29 @@ type AdminServiceHandler interface {
 	// cursor of the last event that it has seen; it misses no record and gets none twice. Events of
 	// the tree are live only, because no log has them.
 	Events(context.Context, *connect.Request[v1.EventsRequest], *connect.ServerStream[v1.EventsResponse]) error
+	// InspectChild returns what is known of one place of the tree. It costs the same however large
+	// the tree is, and neither waits for the child nor for its supervisor. The stacks of a child's
+	// goroutines, and what its service shows of its state, require the header "authorization: Bearer
+	// <admin token>".
+	InspectChild(context.Context, *connect.Request[v1.InspectChildRequest]) (*connect.Response[v1.InspectChildResponse], error)
+	// History returns the newest events of a place and of everything below it, with the stacks of
+	// panics and orphans. A process remembers the 1,024 newest events of its tree.
+	History(context.Context, *connect.Request[v1.HistoryRequest]) (*connect.Response[v1.HistoryResponse], error)
+	// Orphans returns the incarnations that did not end within their shutdown time and still run, with
+	// their stacks.
+	Orphans(context.Context, *connect.Request[v1.OrphansRequest]) (*connect.Response[v1.OrphansResponse], error)
+	// Engines returns what the engines are doing. It waits for none of them.
+	Engines(context.Context, *connect.Request[v1.EnginesRequest]) (*connect.Response[v1.EnginesResponse], error)
+	// Troubles returns what is wrong with the node, the gravest first, as the dashboard and the terminal
+	// view show it. It waits for no engine.
+	Troubles(context.Context, *connect.Request[v1.TroublesRequest]) (*connect.Response[v1.TroublesResponse], error)
+	// TreeDelta streams the tree: first the whole tree, then what has changed, at most ten times a
+	// second. Changes and events after the snapshot's seq follow exactly: none is missing. A client
+	// that is cut off asks again, and begins with a new snapshot.
+	TreeDelta(context.Context, *connect.Request[v1.TreeDeltaRequest], *connect.ServerStream[v1.TreeDeltaResponse]) error
+	// SetLogLevel changes the level of the diagnostics, until the process ends. It requires the header
+	// "authorization: Bearer <admin token>".
+	SetLogLevel(context.Context, *connect.Request[v1.SetLogLevelRequest]) (*connect.Response[v1.SetLogLevelResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -293,6 +445,54 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceInspectChildHandler := connect.NewUnaryHandler(
+		AdminServiceInspectChildProcedure,
+		svc.InspectChild,
+		connect.WithSchema(adminServiceMethods.ByName("InspectChild")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceHistoryHandler := connect.NewUnaryHandler(
+		AdminServiceHistoryProcedure,
+		svc.History,
+		connect.WithSchema(adminServiceMethods.ByName("History")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceOrphansHandler := connect.NewUnaryHandler(
+		AdminServiceOrphansProcedure,
+		svc.Orphans,
+		connect.WithSchema(adminServiceMethods.ByName("Orphans")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceEnginesHandler := connect.NewUnaryHandler(
+		AdminServiceEnginesProcedure,
+		svc.Engines,
+		connect.WithSchema(adminServiceMethods.ByName("Engines")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceTroublesHandler := connect.NewUnaryHandler(
+		AdminServiceTroublesProcedure,
+		svc.Troubles,
+		connect.WithSchema(adminServiceMethods.ByName("Troubles")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceTreeDeltaHandler := connect.NewServerStreamHandler(
+		AdminServiceTreeDeltaProcedure,
+		svc.TreeDelta,
+		connect.WithSchema(adminServiceMethods.ByName("TreeDelta")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceSetLogLevelHandler := connect.NewUnaryHandler(
+		AdminServiceSetLogLevelProcedure,
+		svc.SetLogLevel,
+		connect.WithSchema(adminServiceMethods.ByName("SetLogLevel")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/coppice.api.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceTreeProcedure:
@@ -311,6 +511,20 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceInspectHandler.ServeHTTP(w, r)
 		case AdminServiceEventsProcedure:
 			adminServiceEventsHandler.ServeHTTP(w, r)
+		case AdminServiceInspectChildProcedure:
+			adminServiceInspectChildHandler.ServeHTTP(w, r)
+		case AdminServiceHistoryProcedure:
+			adminServiceHistoryHandler.ServeHTTP(w, r)
+		case AdminServiceOrphansProcedure:
+			adminServiceOrphansHandler.ServeHTTP(w, r)
+		case AdminServiceEnginesProcedure:
+			adminServiceEnginesHandler.ServeHTTP(w, r)
+		case AdminServiceTroublesProcedure:
+			adminServiceTroublesHandler.ServeHTTP(w, r)
+		case AdminServiceTreeDeltaProcedure:
+			adminServiceTreeDeltaHandler.ServeHTTP(w, r)
+		case AdminServiceSetLogLevelProcedure:
+			adminServiceSetLogLevelHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -350,4 +564,32 @@ func (UnimplementedAdminServiceHandler) Inspect(context.Context, *connect.Reques
 
 func (UnimplementedAdminServiceHandler) Events(context.Context, *connect.Request[v1.EventsRequest], *connect.ServerStream[v1.EventsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.Events is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) InspectChild(context.Context, *connect.Request[v1.InspectChildRequest]) (*connect.Response[v1.InspectChildResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.InspectChild is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) History(context.Context, *connect.Request[v1.HistoryRequest]) (*connect.Response[v1.HistoryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.History is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Orphans(context.Context, *connect.Request[v1.OrphansRequest]) (*connect.Response[v1.OrphansResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.Orphans is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Engines(context.Context, *connect.Request[v1.EnginesRequest]) (*connect.Response[v1.EnginesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.Engines is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Troubles(context.Context, *connect.Request[v1.TroublesRequest]) (*connect.Response[v1.TroublesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.Troubles is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) TreeDelta(context.Context, *connect.Request[v1.TreeDeltaRequest], *connect.ServerStream[v1.TreeDeltaResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.TreeDelta is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetLogLevel(context.Context, *connect.Request[v1.SetLogLevelRequest]) (*connect.Response[v1.SetLogLevelResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.SetLogLevel is not implemented"))
 }

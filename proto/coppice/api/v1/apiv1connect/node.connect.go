@@ -48,6 +48,14 @@ const (
 	NodeServiceStatusProcedure = "/coppice.api.v1.NodeService/Status"
 	// NodeServiceFollowProcedure is the fully-qualified name of the NodeService's Follow RPC.
 	NodeServiceFollowProcedure = "/coppice.api.v1.NodeService/Follow"
+	// NodeServiceBlocksProcedure is the fully-qualified name of the NodeService's Blocks RPC.
+	NodeServiceBlocksProcedure = "/coppice.api.v1.NodeService/Blocks"
+	// NodeServiceBlockProcedure is the fully-qualified name of the NodeService's Block RPC.
+	NodeServiceBlockProcedure = "/coppice.api.v1.NodeService/Block"
+	// NodeServicePoolProcedure is the fully-qualified name of the NodeService's Pool RPC.
+	NodeServicePoolProcedure = "/coppice.api.v1.NodeService/Pool"
+	// NodeServicePeersProcedure is the fully-qualified name of the NodeService's Peers RPC.
+	NodeServicePeersProcedure = "/coppice.api.v1.NodeService/Peers"
 )
 
 // NodeServiceClient is a client for the coppice.api.v1.NodeService service.
@@ -67,6 +75,16 @@ type NodeServiceClient interface {
 	// is cut off asks again with the index of the last record that it has seen; it misses no record
 	// and gets none twice.
 	Follow(context.Context, *connect.Request[v1.FollowRequest]) (*connect.ServerStreamForClient[v1.FollowResponse], error)
+	// Blocks returns committed blocks, the newest first. It reads the state and the log, and waits for
+	// no engine.
+	Blocks(context.Context, *connect.Request[v1.BlocksRequest]) (*connect.Response[v1.BlocksResponse], error)
+	// Block returns one committed block with the results of its transactions.
+	Block(context.Context, *connect.Request[v1.BlockRequest]) (*connect.Response[v1.BlockResponse], error)
+	// Pool returns the oldest transactions that have no place in a block. It sends one message to the
+	// pool, and waits at most half a second for the answer.
+	Pool(context.Context, *connect.Request[v1.PoolRequest]) (*connect.Response[v1.PoolResponse], error)
+	// Peers returns what the consensus knows of its network.
+	Peers(context.Context, *connect.Request[v1.PeersRequest]) (*connect.Response[v1.PeersResponse], error)
 }
 
 // NewNodeServiceClient constructs a client for the coppice.api.v1.NodeService service. By default,
@@ -115,6 +133,34 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		blocks: connect.NewClient[v1.BlocksRequest, v1.BlocksResponse](
+			httpClient,
+			baseURL+NodeServiceBlocksProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Blocks")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		block: connect.NewClient[v1.BlockRequest, v1.BlockResponse](
+			httpClient,
+			baseURL+NodeServiceBlockProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Block")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		pool: connect.NewClient[v1.PoolRequest, v1.PoolResponse](
+			httpClient,
+			baseURL+NodeServicePoolProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Pool")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		peers: connect.NewClient[v1.PeersRequest, v1.PeersResponse](
+			httpClient,
+			baseURL+NodeServicePeersProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Peers")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -125,6 +171,10 @@ type nodeServiceClient struct {
 	get    *connect.Client[v1.GetRequest, v1.GetResponse]
 	status *connect.Client[v1.StatusRequest, v1.StatusResponse]
 	follow *connect.Client[v1.FollowRequest, v1.FollowResponse]
+	blocks *connect.Client[v1.BlocksRequest, v1.BlocksResponse]
+	block  *connect.Client[v1.BlockRequest, v1.BlockResponse]
+	pool   *connect.Client[v1.PoolRequest, v1.PoolResponse]
+	peers  *connect.Client[v1.PeersRequest, v1.PeersResponse]
 }
 
 // Submit calls coppice.api.v1.NodeService.Submit.
@@ -152,6 +202,26 @@ func (c *nodeServiceClient) Follow(ctx context.Context, req *connect.Request[v1.
 	return c.follow.CallServerStream(ctx, req)
 }
 
+// Blocks calls coppice.api.v1.NodeService.Blocks.
+func (c *nodeServiceClient) Blocks(ctx context.Context, req *connect.Request[v1.BlocksRequest]) (*connect.Response[v1.BlocksResponse], error) {
+	return c.blocks.CallUnary(ctx, req)
+}
+
+// Block calls coppice.api.v1.NodeService.Block.
+func (c *nodeServiceClient) Block(ctx context.Context, req *connect.Request[v1.BlockRequest]) (*connect.Response[v1.BlockResponse], error) {
+	return c.block.CallUnary(ctx, req)
+}
+
+// Pool calls coppice.api.v1.NodeService.Pool.
+func (c *nodeServiceClient) Pool(ctx context.Context, req *connect.Request[v1.PoolRequest]) (*connect.Response[v1.PoolResponse], error) {
+	return c.pool.CallUnary(ctx, req)
+}
+
+// Peers calls coppice.api.v1.NodeService.Peers.
+func (c *nodeServiceClient) Peers(ctx context.Context, req *connect.Request[v1.PeersRequest]) (*connect.Response[v1.PeersResponse], error) {
+	return c.peers.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the coppice.api.v1.NodeService service.
 type NodeServiceHandler interface {
 	// Submit makes transactions durable, in the given order, and answers each of them separately: a
@@ -169,6 +239,16 @@ type NodeServiceHandler interface {
 	// is cut off asks again with the index of the last record that it has seen; it misses no record
 	// and gets none twice.
 	Follow(context.Context, *connect.Request[v1.FollowRequest], *connect.ServerStream[v1.FollowResponse]) error
+	// Blocks returns committed blocks, the newest first. It reads the state and the log, and waits for
+	// no engine.
+	Blocks(context.Context, *connect.Request[v1.BlocksRequest]) (*connect.Response[v1.BlocksResponse], error)
+	// Block returns one committed block with the results of its transactions.
+	Block(context.Context, *connect.Request[v1.BlockRequest]) (*connect.Response[v1.BlockResponse], error)
+	// Pool returns the oldest transactions that have no place in a block. It sends one message to the
+	// pool, and waits at most half a second for the answer.
+	Pool(context.Context, *connect.Request[v1.PoolRequest]) (*connect.Response[v1.PoolResponse], error)
+	// Peers returns what the consensus knows of its network.
+	Peers(context.Context, *connect.Request[v1.PeersRequest]) (*connect.Response[v1.PeersResponse], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -213,6 +293,34 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceBlocksHandler := connect.NewUnaryHandler(
+		NodeServiceBlocksProcedure,
+		svc.Blocks,
+		connect.WithSchema(nodeServiceMethods.ByName("Blocks")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceBlockHandler := connect.NewUnaryHandler(
+		NodeServiceBlockProcedure,
+		svc.Block,
+		connect.WithSchema(nodeServiceMethods.ByName("Block")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServicePoolHandler := connect.NewUnaryHandler(
+		NodeServicePoolProcedure,
+		svc.Pool,
+		connect.WithSchema(nodeServiceMethods.ByName("Pool")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServicePeersHandler := connect.NewUnaryHandler(
+		NodeServicePeersProcedure,
+		svc.Peers,
+		connect.WithSchema(nodeServiceMethods.ByName("Peers")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/coppice.api.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServiceSubmitProcedure:
@@ -225,6 +333,14 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceStatusHandler.ServeHTTP(w, r)
 		case NodeServiceFollowProcedure:
 			nodeServiceFollowHandler.ServeHTTP(w, r)
+		case NodeServiceBlocksProcedure:
+			nodeServiceBlocksHandler.ServeHTTP(w, r)
+		case NodeServiceBlockProcedure:
+			nodeServiceBlockHandler.ServeHTTP(w, r)
+		case NodeServicePoolProcedure:
+			nodeServicePoolHandler.ServeHTTP(w, r)
+		case NodeServicePeersProcedure:
+			nodeServicePeersHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -252,4 +368,20 @@ func (UnimplementedNodeServiceHandler) Status(context.Context, *connect.Request[
 
 func (UnimplementedNodeServiceHandler) Follow(context.Context, *connect.Request[v1.FollowRequest], *connect.ServerStream[v1.FollowResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.NodeService.Follow is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Blocks(context.Context, *connect.Request[v1.BlocksRequest]) (*connect.Response[v1.BlocksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.NodeService.Blocks is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Block(context.Context, *connect.Request[v1.BlockRequest]) (*connect.Response[v1.BlockResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.NodeService.Block is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Pool(context.Context, *connect.Request[v1.PoolRequest]) (*connect.Response[v1.PoolResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.NodeService.Pool is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Peers(context.Context, *connect.Request[v1.PeersRequest]) (*connect.Response[v1.PeersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.NodeService.Peers is not implemented"))
 }
