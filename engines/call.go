@@ -2,10 +2,10 @@ package engines
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
+
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 // Query is a message that is answered with an R. A message type becomes a Query by having a method
@@ -15,87 +15,22 @@ import (
 //	func (Balance) Answer(uint64) {}
 type Query[R any] interface{ Answer(R) }
 
-type outcome[R any] struct {
-	value R
-	err   error
-}
-
-// call carries the reply to one call back to the caller. Its channel has room for the reply, so
-// replying never waits.
-type call[R any] struct {
-	reply    chan outcome[R]
-	deadline time.Time          // the caller's; zero if it has none
-	release  context.CancelFunc // frees the handler's context; nil without a deadline
-	state    atomic.Uint32      // of the two bits below
-}
-
-const (
-	callReturned = 1 << iota // the handler has returned; it may have kept the call
-	callAnswered             // a reply is on its way
-)
-
-// begin returns the context with which the call is handled: it ends by the caller's deadline. It
-// reports false, and fails the call, if the deadline has passed already.
-func (c *call[R]) begin(ctx context.Context) (context.Context, bool) {
-	if c.deadline.IsZero() {
-		return ctx, true
-	}
-
-	if !time.Now().Before(c.deadline) {
-		c.answer(outcome[R]{err: errDeadline})
-		return ctx, false
-	}
-
-	ctx, c.release = context.WithDeadlineCause(withLifetime(ctx), c.deadline, errDeadline)
-
-	return ctx, true
-}
-
-// end notes that the handler has returned err, and returns the error that ends the incarnation. The
-// caller's deadline does not: if it is why the handler failed, the call fails.
-func (c *call[R]) end(ctx context.Context, err error) error {
-	if err != nil && !c.deadline.IsZero() && context.Cause(ctx) == errDeadline &&
-		errors.Is(err, context.DeadlineExceeded) {
-		c.answer(outcome[R]{err: err})
-		err = nil
-	}
-
-	c.mark(callReturned)
-
-	return err
-}
-
-// answer sends the first reply to the caller, and drops later ones.
-func (c *call[R]) answer(o outcome[R]) {
-	c.mark(callAnswered)
-	select {
-	case c.reply <- o:
-	default:
-	}
-}
-
-// mark sets a bit of the state. With both set, the handler's context is of no use any more.
-func (c *call[R]) mark(bit uint32) {
-	before := c.state.Or(bit)
-	if c.release != nil && before != before|bit && before|bit == callReturned|callAnswered {
-		c.release()
-	}
-}
-
-// inHand reports whether only the callee's goroutine can move the call on: it waits in the mailbox,
-// or its handler runs and has not answered it. It implements pending.
-func (c *call[R]) inHand() bool { return c.state.Load() == 0 }
-
 // From is a caller that waits for its reply. A handler may reply to it at once, or keep it and
 // reply later from any goroutine; only the first reply counts. A caller that has no reply when the
 // incarnation ends gets a *DownError.
-type From[R any] struct{ c *call[R] }
+type From[R any] struct {
+	c   *call[R]
+	gen uint64
+}
 
 // Reply sends r to the caller. It never waits.
-func (f From[R]) Reply(r R) { f.c.answer(outcome[R]{value: r}) }
+func (f From[R]) Reply(r R) { f.c.answer(f.gen, r, nil) }
 
 // Fail replies with err, which the caller gets as it is. It never waits.
-func (f From[R]) Fail(err error) { f.c.answer(outcome[R]{err: err}) }
+func (f From[R]) Fail(err error) {
+	var none R
+	f.c.answer(f.gen, none, err)
+}
 
 // Answer replies with r, or fails when err is not nil.
 func (f From[R]) Answer(r R, err error) {
@@ -111,10 +46,10 @@ func (f From[R]) Answer(r R, err error) {
 // for q, or ctx's cause. While it waits, it executes the faults that are injected into the caller's
 // incarnation.
 //
-// Call waits as long as ctx allows: a timeout is a context.WithTimeout around ctx. The deadline of
-// ctx travels with the call. The context of the handler ends by then too, and so do the calls that
-// the handler makes with it. If the deadline passes while the call waits in the mailbox, the call
-// is not handled. A cancellation does not travel.
+// Call waits as long as ctx allows: a timeout is a context.WithTimeout around ctx, or CallFor. The
+// deadline of ctx travels with the call. The context of the handler ends by then too, and so do the
+// calls that the handler makes with it. If the deadline passes while the call waits in the mailbox,
+// the call is not handled. A cancellation does not travel.
 //
 // A handler that calls its own engine, or an engine that waits for it, would wait for ever. Such a
 // call returns ErrWouldDeadlock at once, with the names of the engines, and is not sent. The
@@ -123,55 +58,129 @@ func (f From[R]) Answer(r R, err error) {
 // waits are not seen: that for a call which the callee keeps to answer later, and that of a handler
 // for a goroutine which calls.
 func Call[R any](ctx context.Context, to Address, q Query[R]) (R, error) {
+	return callWith(ctx, 0, to, q)
+}
+
+// CallFor is Call with a time limit, as OTP's gen_server:call has one. If there is no answer within
+// the limit, it returns an error that Is context.DeadlineExceeded. The limit costs less than a
+// context.WithTimeout around Call does. Unlike the deadline of a context it does not travel: the
+// context of the handler does not end with it. A call that still waits in the mailbox then is not
+// handled.
+func CallFor[R any](ctx context.Context, limit time.Duration, to Address, q Query[R]) (R, error) {
+	var none R
+	if limit <= 0 {
+		return none, fmt.Errorf("%w: call to %s with a limit of %v; expected more than 0", supervisor.ErrSpec, to.name,
+			limit)
+	}
+
+	if to.patience == FailFast {
+		return callWith(ctx, limit, to, q)
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, limit) // it also bounds the wait for the next incarnation
+	defer cancel()
+	return callWith(ctx, 0, to, q)
+}
+
+func callWith[R any](ctx context.Context, limit time.Duration, to Address, q Query[R]) (R, error) {
 	var answer R
 	err := to.each(ctx, func(m *Mailbox) error {
 		var err error
-		answer, err = callOnce(ctx, m, q)
+		answer, err = callOnce(ctx, limit, to, m, q)
 		return err
 	})
 	return answer, err
 }
 
-func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
+func callOnce[R any](ctx context.Context, limit time.Duration, to Address, m *Mailbox, q Query[R]) (R, error) {
 	var none R
-	h, value, err := m.accept(q, true)
+	h, value, err := to.accept(m, q, true)
 	if err != nil {
 		return none, err
 	}
 
-	c := &call[R]{reply: make(chan outcome[R], 1)}
-	c.deadline, _ = ctx.Deadline()
+	c := slotOf[R](m, h)
+	gen := c.next()
+	msg := message{value: value, handler: h, from: c, call: gen}
+	if deadline, ok := ctx.Deadline(); ok {
+		c.deadline, msg.timing = deadline, hasDeadline
+	}
+	if limit > 0 {
+		msg.timing |= hasLimit
+		c.limit.begin(gen, limit)
+	}
+	if m.calls != nil {
+		msg.sent = clock()
+	}
 
-	w, err := waitFor(ctx, m, c)
-	if err != nil {
+	if limit == 0 || ctx.Done() != nil || callerOf(ctx) != nil || faultsOf(ctx) != nil {
+		return callWatched(ctx, limit, m, &msg, c)
+	}
+
+	// Nothing but a reply, the end of the incarnation and the limit can end the wait.
+	a, rouse := m.queue.put(&msg)
+	if rouse {
+		m.signal()
+	}
+	if a != admitted {
+		return callWatched(ctx, limit, m, &msg, c)
+	}
+
+	<-c.ready
+	return c.outcome(limit, m, &msg)
+}
+
+// callWatched is the rest of callOnce for a call whose caller is an engine, may be told to end, or
+// obeys faults while it waits.
+func callWatched[R any](ctx context.Context, limit time.Duration, m *Mailbox, msg *message, c *call[R]) (R, error) {
+	var none R
+	over := false
+	defer func() {
+		if !over { // a fault has ended the caller
+			c.giveUp(m, msg, true)
+		}
+	}()
+
+	refuse := func(err error) (R, error) {
+		over = true
+		c.giveUp(m, msg, true)
 		return none, err
 	}
-	defer w.over()
 
-	sent := clock()
-	if err := m.send(ctx, message{value: value, handle: h.run, from: c, sent: sent}, w); err != nil {
-		return none, err
+	var w *wait
+	if limit == 0 || callerOf(ctx) != nil {
+		var err error
+		if w, err = waitFor(ctx, m, pendingCall{&c.state, msg.call}); err != nil {
+			return refuse(err)
+		}
+		defer w.over()
+	}
+
+	sending := ctx
+	if limit > 0 {
+		var cancel context.CancelFunc
+		sending, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	if err := m.send(sending, msg, w); err != nil {
+		return refuse(err)
 	}
 
 	faults, asked := faultsOf(ctx), w.questions()
 
 	for {
 		select {
-		case o := <-c.reply:
-			if m.calls != nil {
-				m.calls.Observe(float64(clock()-sent) / 1e9)
-			}
-			return o.value, o.err
-
-		case <-m.done:
-			select {
-			case o := <-c.reply: // answered before it ended
-				return o.value, o.err
-			default:
-				return none, m.down(true)
-			}
+		case <-c.ready:
+			over = true
+			w.over()
+			return c.outcome(limit, m, msg)
 
 		case <-ctx.Done():
+			over = true
+			w.over()
+			if !c.giveUp(m, msg, false) {
+				return c.outcome(limit, m, msg) // answered, if only just
+			}
 			return none, fmt.Errorf("call to %s: %w", m.name, context.Cause(ctx))
 
 		case asked <- struct{}{}:
@@ -184,16 +193,71 @@ func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
 	}
 }
 
+// giveUp ends the wait of the call in msg. If the call has been resolved meanwhile, it takes the
+// token and returns false; the outcome is then still to be taken, unless drop is set. Otherwise the
+// slot is free, or of no more use: the handler of a call with a deadline uses its slot.
+func (c *call[R]) giveUp(m *Mailbox, msg *message, drop bool) bool {
+	ok, returned := c.claim(msg.call)
+	if !ok {
+		<-c.ready
+		if !drop {
+			return false
+		}
+	} else if returned && c.release != nil {
+		c.release()
+	}
+
+	if msg.timing&hasDeadline != 0 {
+		m.slots.remove(c)
+	} else {
+		c.recycle(msg.handler)
+	}
+	return true
+}
+
+// outcome returns what the call in msg was resolved with, and frees the slot.
+func (c *call[R]) outcome(limit time.Duration, m *Mailbox, msg *message) (R, error) {
+	value, err, by := c.value, c.err, c.by
+	if by == byReply || msg.timing&hasDeadline == 0 {
+		c.recycle(msg.handler)
+	} else {
+		m.slots.remove(c)
+	}
+
+	switch by {
+	case byReply:
+		if m.calls != nil {
+			m.calls.Observe(float64(clock()-msg.sent) / 1e9)
+		}
+	case byLimit:
+		err = fmt.Errorf("call to %s: no answer within %v: %w", m.name, limit, err)
+	case byEnd:
+		err = m.down(true)
+	}
+
+	return value, err
+}
+
 // Cast sends m to an engine. It waits for room in the mailbox, but not for m to be handled. It
 // returns a *DownError when the engine is down, an ErrUnknownMessage when it has no OnCast handler
 // for m, ctx's cause, or an ErrWouldDeadlock when the mailbox is full and the engine waits for the
 // sender. That it returns nil does not say that m was handled: the engine may end first.
 func Cast(ctx context.Context, to Address, m any) error {
+	if h := to.usual(m); h != nil && ctx.Err() == nil {
+		a, rouse := h.box.put(&message{value: m, handler: h})
+		if rouse {
+			h.box.signal()
+		}
+		if a == admitted {
+			return nil
+		}
+	}
+
 	return to.each(ctx, func(box *Mailbox) error {
-		h, value, err := box.accept(m, false)
+		h, value, err := to.accept(box, m, false)
 		if err != nil {
 			return err
 		}
-		return box.send(ctx, message{value: value, handle: h.run, sent: clock()}, nil)
+		return box.send(ctx, &message{value: value, handler: h}, nil)
 	})
 }

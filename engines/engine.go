@@ -31,6 +31,10 @@ type Spec struct {
 	// Stop, if set, runs at the end of each incarnation, however it ends: after its last message,
 	// and before its callers learn of the end. It must not wait.
 	Stop func()
+
+	// Inspect, if set, returns what the engine shows of its state to operators, as
+	// supervisor.Inspected describes. It runs beside the handlers.
+	Inspect func(ctx context.Context) map[string]string
 }
 
 // ErrEngineEnded is the Cause of the DownError that callers get when an incarnation panicked or
@@ -76,6 +80,9 @@ func (e Spec) Start(dir Directory) supervisor.StartFunc {
 
 		started = true
 
+		if e.Inspect != nil {
+			return inspected{end}, nil
+		}
 		return end, nil
 	}
 }
@@ -142,6 +149,12 @@ func (i incarnation) Serve(ctx context.Context) (err error) {
 	err = i.server.serve(ctx)
 	return err
 }
+
+// inspected is the Service of an engine that shows some of its state.
+type inspected struct{ incarnation }
+
+// Inspect returns what the engine shows.
+func (i inspected) Inspect(ctx context.Context) map[string]string { return i.spec.Inspect(ctx) }
 
 // String names the engine in reports.
 func (i incarnation) String() string { return i.spec.Name }

@@ -30,12 +30,21 @@ func clock() int64 { return int64(time.Since(epoch)) + 1 }
 
 // message is one message in a mailbox: the value, and for a call the way back for the reply.
 type message struct {
-	value any
-	from  any   // *call[R], nil for a cast
-	sent  int64 // when it was sent, by clock
-
-	handle func(ctx context.Context, msg message) error // the handler for value
+	value   any
+	from    any    // *call[R], nil for a cast
+	call    uint64 // the generation of from
+	sent    int64  // when it was sent, by clock; 0 lets the queue set it
+	handler *handler
+	timing  timing
 }
+
+// timing says what bounds a call, besides its caller's life.
+type timing uint8
+
+const (
+	hasDeadline timing = 1 << iota // that of its context, which its handler's context has too
+	hasLimit                       // that of CallFor
+)
 
 // Mailbox is the bounded queue of one incarnation. It is safe for concurrent use; only its Server
 // receives from it.
@@ -45,16 +54,15 @@ type Mailbox struct {
 	path        string          // of the supervised child; "" outside of a tree
 	dir         Directory       // in which the engine is registered
 	told        <-chan struct{} // closed when the incarnation is told to end
-	in          chan message
 
-	handlers map[reflect.Type]handler // complete before the first message is sent
+	// The queue also has the messages that the engine sends to itself: completions of work that it
+	// asked for. They are not bounded, because two engines whose queues are full must not wait for
+	// each other. Their number is bounded by the work that the engine has asked for.
+	*queue
 
-	// posted holds the messages that the engine sends to itself: completions of work that it asked
-	// for. They do not go through the bounded queue, because two engines whose queues are full must
-	// not wait for each other. Their number is bounded by the work that the engine has asked for.
-	mu     sync.Mutex
-	posted []any
-	wake   chan struct{}
+	handlers map[reflect.Type]*handler // complete before the first message is sent
+	slots    slots                     // of the calls that have no answer yet
+	standing atomic.Int32              // in its Directory, as Publish and Retire set it
 
 	// goroutine is the number of the goroutine that serves the engine, and waits holds the edges of
 	// the wait-for graph that begin here.
@@ -64,6 +72,11 @@ type Mailbox struct {
 
 	hand  atomic.Int64 // when the message being handled was sent, by clock; 0 if there is none
 	calls Observer     // nil: calls are not measured
+
+	// What Stat shows, besides. The server sets them; see Server.timed.
+	began   atomic.Int64            // when the handler of the message in hand began, by clock; 0: not measured
+	current atomic.Pointer[handler] // of the message in hand, or of the last one
+	busy    atomic.Int64            // nanoseconds in handlers that have returned
 
 	endMu sync.Mutex
 	atEnd []func() // nil once done is closed
@@ -75,8 +88,7 @@ type Mailbox struct {
 func newMailbox(ctx context.Context, dir Directory, name string, size int) *Mailbox {
 	return &Mailbox{
 		name: name, incarnation: supervisor.Incarnation(ctx), path: supervisor.Path(ctx), dir: dir, told: ctx.Done(),
-		handlers: make(map[reflect.Type]handler),
-		in:       make(chan message, size), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		handlers: make(map[reflect.Type]*handler), queue: newQueue(size), done: make(chan struct{}),
 	}
 }
 
@@ -88,10 +100,11 @@ func (m *Mailbox) Incarnation() uint64 { return m.incarnation }
 
 // Len returns the number of messages that wait. It does not count those that the engine sent to
 // itself.
-func (m *Mailbox) Len() int { return len(m.in) }
+func (m *Mailbox) Len() int { return m.queue.waiting() }
 
 // Oldest returns the age of the oldest unfinished message, or 0 if there is none. That is the
-// message being handled, because all waiting messages were sent after it.
+// message being handled, because all waiting messages were sent after it. Up to stampEach messages
+// that followed one another without a pause of the engine share the time of the first of them.
 func (m *Mailbox) Oldest() time.Duration {
 	sent := m.hand.Load()
 	if sent == 0 {
@@ -183,22 +196,28 @@ func (m *Mailbox) waiting() []*wait {
 
 // send puts msg into the mailbox. It waits for room, and returns a *DownError when the incarnation
 // ends first. w is the wait of a call's sender; that of a cast begins when there is no room.
-func (m *Mailbox) send(ctx context.Context, msg message, w *wait) error {
-	select {
-	case <-m.done: // a queue with room must not swallow a message that will not be taken
+func (m *Mailbox) send(ctx context.Context, msg *message, w *wait) error {
+	a, rouse := m.queue.put(msg)
+	if rouse {
+		m.signal()
+	}
+
+	switch a {
+	case admitted:
+		return nil
+	case ended:
+		<-m.done // the end is under way, and has its reason then
 		return m.down(false)
 	default:
+		return m.sendWaiting(ctx, msg, w)
 	}
+}
 
-	select {
-	case m.in <- msg:
-		return nil
-	default:
-	}
-
+// sendWaiting waits until there is room for msg.
+func (m *Mailbox) sendWaiting(ctx context.Context, msg *message, w *wait) error {
 	if w == nil {
 		var err error
-		if w, err = waitFor(ctx, m, nil); err != nil {
+		if w, err = waitFor(ctx, m, pendingCall{}); err != nil {
 			return err
 		}
 		defer w.over()
@@ -207,49 +226,76 @@ func (m *Mailbox) send(ctx context.Context, msg message, w *wait) error {
 	w.note() // nothing answers questions below
 	faults := faultsOf(ctx)
 
+	s, rouse := m.join(msg)
+	if s == nil {
+		<-m.done
+		return m.down(false)
+	}
+	if rouse {
+		m.signal()
+	}
+
 	for {
 		select {
-		case m.in <- msg:
-			return nil
-		case <-m.done:
+		case <-s.resolved:
+			if s.entered {
+				return nil
+			}
+			<-m.done
 			return m.down(false)
+
 		case <-ctx.Done():
+			if m.quit(s) {
+				return nil
+			}
 			return context.Cause(ctx)
+
 		case f := <-faults:
-			f.Do(ctx)
+			m.obey(ctx, f, s)
 		}
 	}
 }
 
+// obey executes a fault in a sender that waits for room. If the fault ends the sender, its message
+// is withdrawn.
+func (m *Mailbox) obey(ctx context.Context, f supervisor.Fault, s *sender) {
+	lives := false
+	defer func() {
+		if !lives {
+			m.quit(s)
+		}
+	}()
+	f.Do(ctx)
+	lives = true
+}
+
 // post puts v at the end of the engine's own queue. It never waits.
 func (m *Mailbox) post(v any) {
-	select {
-	case <-m.done: // nothing takes it, and nothing should keep it
-		return
-	default:
-	}
-
-	m.mu.Lock()
-	m.posted = append(m.posted, v)
-	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default:
+	if m.queue.post(v) {
+		m.signal()
 	}
 }
 
-// takePosted empties the engine's own queue and returns what was in it.
-func (m *Mailbox) takePosted() []any {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p := m.posted
-	m.posted = nil
-	return p
-}
+// The values of Mailbox.standing.
+const (
+	notPublished = iota
+	published
+	retired
+)
+
+// Publish is called by a Directory that has registered m, if it promises to call Retire as soon as
+// Resolve no longer returns m. An Address then keeps m between its uses, and does not ask the
+// Directory again before m is retired or has ended.
+func (m *Mailbox) Publish() { m.standing.CompareAndSwap(notPublished, published) }
+
+// Retire makes every Address that keeps m ask its Directory again.
+func (m *Mailbox) Retire() { m.standing.Store(retired) }
 
 // close marks the incarnation as ended. Callers that wait get a *DownError with the cause exit at
 // once.
 func (m *Mailbox) close(exit error) {
+	m.Retire()
+	m.queue.close()
 	m.exit = exit
 
 	m.endMu.Lock()
@@ -258,6 +304,7 @@ func (m *Mailbox) close(exit error) {
 	m.atEnd = nil
 	m.endMu.Unlock()
 
+	m.slots.close(m.down(true))
 	for _, f := range ends {
 		f()
 	}

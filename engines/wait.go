@@ -23,8 +23,15 @@ import (
 // it is found only once a ring may have been closed: the goroutine that asks receives from the
 // wait's channel, and the one that waits notes its number.
 
-// pending is a *call[R], whatever its R.
-type pending interface{ inHand() bool }
+// pendingCall is a call that has no answer yet, or with a nil state the wait for room in a mailbox.
+type pendingCall struct {
+	state *atomic.Uint64 // of the slot
+	gen   uint64
+}
+
+// inHand reports whether only the callee's goroutine can move the call on: it waits in the mailbox,
+// or its handler runs and has not answered it.
+func (c pendingCall) inHand() bool { return c.state.Load() == c.gen<<callBits }
 
 // wait is one edge of the graph: a goroutine with caller's context waits for an engine.
 type wait struct {
@@ -32,7 +39,7 @@ type wait struct {
 	callee *Mailbox // nil: the wait is for an engine to start, by name and dir
 	name   string
 	dir    Directory
-	call   pending         // nil: the wait is for room in the mailbox
+	call   pendingCall     // zero: the wait is for room in the mailbox
 	done   <-chan struct{} // of the context of the wait
 
 	asked     chan struct{} // closed once goroutine is known, or the wait is over
@@ -40,9 +47,9 @@ type wait struct {
 	goroutine atomic.Uint64 // the number of the waiting goroutine; 0 until noted, and when it is over
 }
 
-// waitFor notes that the goroutine waits for c, a call to m, or with a nil c for room in m. It
+// waitFor notes that the goroutine waits for c, a call to m, or with a zero c for room in m. It
 // returns nil if ctx belongs to no engine, and ErrWouldDeadlock if the wait would never end.
-func waitFor(ctx context.Context, m *Mailbox, c pending) (*wait, error) {
+func waitFor(ctx context.Context, m *Mailbox, c pendingCall) (*wait, error) {
 	caller := callerOf(ctx)
 	if caller == nil && ctx.Done() == nil && m.hand.Load() != 0 && m.goroutine.Load() == goroutineNumber() {
 		caller = m // a handler that calls its own engine with a context of its own, which never ends
@@ -135,7 +142,7 @@ func (w *wait) holds() bool {
 		}
 	}
 
-	return w.call == nil || w.call.inHand()
+	return w.call.state == nil || w.call.inHand()
 }
 
 // blocks reports whether the goroutine of w is the one that serves its engine, and still waits.
@@ -185,7 +192,7 @@ func (w *wait) ring() []*wait {
 	}
 
 	ring = append([]*wait{w}, ring...)
-	if slices.ContainsFunc(ring, func(w *wait) bool { return w.callee != nil && w.call == nil }) {
+	if slices.ContainsFunc(ring, func(w *wait) bool { return w.callee != nil && w.call.state == nil }) {
 		time.Sleep(settleTime)
 		if slices.ContainsFunc(ring, func(w *wait) bool { return !w.holds() || !w.blocks() }) {
 			return nil
