@@ -45,6 +45,12 @@ type View interface {
 	// clock that a transaction may use.
 	BlockTime() (time.Time, error)
 
+	// Emit adds an event to the transaction's result, after those emitted before. Events are for
+	// readers outside of the chain: they are dropped if the transaction fails, no transaction can
+	// read them, and the app hash does not cover them. Emit never waits, and counts as an
+	// operation. A hook cannot emit.
+	Emit(typ string, attributes ...Attribute) error
+
 	// Step adds n to the units of work that the transaction has done. It returns ErrTooManySteps if
 	// they exceed the limit of the genesis.
 	Step(n uint64) error
@@ -59,6 +65,7 @@ var (
 	ErrValueTooLong = errors.New("limit: value too long")
 	ErrResultTooBig = errors.New("limit: result too big")
 	ErrEmptyKey     = errors.New("key is empty")
+	ErrBadEvent     = errors.New("limit: bad event")
 )
 
 // Limits of keys and values that hold on every chain.

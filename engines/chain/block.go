@@ -126,4 +126,7 @@ type Standing struct {
 
 	// Reset is the record that ended the committed chain, if the next epoch has not started.
 	Reset *logv1.ChainReset
+
+	// Root is what makes up the state if a reset is due; otherwise it is the zero Root.
+	Root Root
 }

@@ -49,12 +49,15 @@ type Genesis struct {
 
 // Resets say how a chain is reset.
 type Resets struct {
-	Mode   string `json:"mode"`   // Regenesis
-	Offset uint64 `json:"offset"` // the next epoch begins this many heights after the decision
+	Mode   string `json:"mode"`   // Regenesis or Prune
+	Offset uint64 `json:"offset"` // the next epoch begins this many heights after the decision; 0 with Prune
 }
 
-// Regenesis is the mode of resets that begin a new chain with the state of the old one.
-const Regenesis = "regenesis"
+// Modes of resets.
+const (
+	Regenesis = "regenesis" // a new chain begins with the state of the old one
+	Prune     = "prune"     // the chain goes on, and what is before the decision may be removed
+)
 
 // Offsets of resets. A block after the decision may still be signed in the old chain, so the new
 // chain begins well above it.
@@ -128,14 +131,18 @@ func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
 	case badAgents != nil:
 		return nil, genesisError{fmt.Errorf("%s: %w", GenesisFile, badAgents)}
 
-	case g.Resets != nil && g.Resets.Mode != Regenesis:
-		return bad("resets.mode", "%q, want %q, which is the only one that this version has", g.Resets.Mode, Regenesis)
+	case g.Resets != nil && g.Resets.Mode != Regenesis && g.Resets.Mode != Prune:
+		return bad("resets.mode", "%q, want %q or %q", g.Resets.Mode, Regenesis, Prune)
 
-	case g.Resets != nil && (g.Resets.Offset < MinResetOffset || g.Resets.Offset > maxResetOffset):
+	case g.Resets.Prunes() && g.Resets.Offset != 0:
+		return bad("resets.offset", "%d, want 0 with the mode %q: heights go on", g.Resets.Offset, Prune)
+
+	case g.Resets != nil && !g.Resets.Prunes() &&
+		(g.Resets.Offset < MinResetOffset || g.Resets.Offset > maxResetOffset):
 		return bad("resets.offset", "%d, want %d to %d (%d is usual)", g.Resets.Offset, MinResetOffset, maxResetOffset,
 			DefaultResetOffset)
 
-	case g.Resets != nil && len(g.ChainID) > MaxResetName:
+	case g.Resets != nil && !g.Resets.Prunes() && len(g.ChainID) > MaxResetName:
 		return bad("chain_id", "%d bytes, want at most %d with resets: each reset adds a hyphen and a number",
 			len(g.ChainID), MaxResetName)
 

@@ -9,6 +9,10 @@ type Job struct {
 	Backend Backend // nil: this chain has no backend of the name Tx.Backend
 	Params  *logv1.Params
 
+	// Prepared is what PrepareTx has returned for Tx and Backend in this process; nil if that is
+	// not known, and for a Backend that is no Preparer.
+	Prepared any
+
 	// Place delivers the transaction's place, once, and has room for it. If it is closed without a
 	// place, the job is withdrawn.
 	Place chan Placement

@@ -40,7 +40,9 @@ func TestAGenesisWithImpossibleResetsIsRefused(t *testing.T) {
 		{longest, &chain.Resets{Mode: chain.Regenesis, Offset: 10}, ""},
 		{longest + "n", nil, ""},
 		{longest + "n", &chain.Resets{Mode: chain.Regenesis, Offset: 20}, "chain_id: 30 bytes, want at most 29"},
-		{"n", &chain.Resets{Mode: "prune", Offset: 20}, `resets.mode: "prune", want "regenesis"`},
+		{"n", &chain.Resets{Mode: "renew", Offset: 20}, `resets.mode: "renew", want "regenesis" or "prune"`},
+		{"n", &chain.Resets{Mode: chain.Prune, Offset: 20}, "resets.offset: 20, want 0 with the mode"},
+		{longest + "n", &chain.Resets{Mode: chain.Prune}, ""},
 		{"n", &chain.Resets{Mode: chain.Regenesis}, "resets.offset: 0, want 10 to"},
 		{"n", &chain.Resets{Mode: chain.Regenesis, Offset: 9}, "resets.offset: 9, want 10 to"},
 	} {
@@ -155,5 +157,26 @@ func TestTheLastChangeOfABlockDecidesWhetherAResetIsDue(t *testing.T) {
 	for _, bad := range []string{"", "{", `{"epoch":1}`} {
 		_, err = chain.ResetOf([]*logv1.Change{{Key: []byte(chain.ResetKey), Value: []byte(bad)}}, nil)
 		require.Error(t, err, "%q", bad)
+	}
+}
+
+// Each epoch has a chain id of its own, however the period before ended: the id follows from the
+// epoch that the state is in, and that only rises. Item 44.
+func TestNoChainIDRepeats(t *testing.T) {
+	seen := map[string]bool{}
+	s := chain.State{ChainID: "n", Height: 30, AppHash: []byte{1}, Params: chain.DefaultParams()}
+	for epoch := range uint64(100) {
+		require.False(t, seen[s.ChainID], s.ChainID)
+		seen[s.ChainID] = true
+		s.Reset = &chain.Reset{Epoch: epoch, Height: s.Height, Offset: 20, TimeNs: 1}
+		for range 2 { // the same decision leads to the same record
+			rec, err := s.ChainReset(chain.Root{AppHash: []byte{2}}, chain.Renewal{})
+			require.NoError(t, err)
+			require.Equal(t, chain.EpochID("n", epoch+1), rec.NewChainId)
+		}
+		rec, err := s.ChainReset(chain.Root{AppHash: []byte{2}}, chain.Renewal{})
+		require.NoError(t, err)
+		s = chain.AfterReset(rec)
+		s.Height = s.InitialHeight + 5
 	}
 }

@@ -36,6 +36,17 @@ func (c Client) AppendThen(ctx context.Context, done func(first uint64, err erro
 	return engines.Cast(ctx, c.to, appendThen{appendSync{engines.SenderOf(ctx), recs}, done})
 }
 
+// AppendLater is AppendThen without a sync: the records become durable with the next record or call
+// that asks for one (Append, AppendThen, SyncSoon, Fence).
+func (c Client) AppendLater(ctx context.Context, done func(first uint64, err error), recs ...eventlog.Record) error {
+	return engines.Cast(ctx, c.to, appendLater{appendSync{engines.SenderOf(ctx), recs}, done})
+}
+
+// SyncSoon asks for a sync of what was appended before, and does not wait for it.
+func (c Client) SyncSoon(ctx context.Context) error {
+	return engines.Cast(ctx, c.to, syncSoon{})
+}
+
 // Fence makes the logger refuse records from older incarnations of the caller, and returns the last
 // durable index. All records that those incarnations appended are at or below it.
 func (c Client) Fence(ctx context.Context) (durable uint64, err error) {

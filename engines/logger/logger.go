@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/thejerf/suture/v4"
 
@@ -62,6 +63,9 @@ type (
 		appendSync
 		done func(first uint64, err error)
 	}
+	appendLater appendThen
+	syncSoon    struct{}
+
 	fence struct{ by engines.Sender }
 	use   struct{}
 	ended struct{ err error }
@@ -84,7 +88,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	// The log is written under the lifetime of the logger: an append that the deadline of its
 	// caller cut short would look like a failure of the log.
 	engines.OnCall(s, func(ctx context.Context, m appendSync, from engines.From[uint64]) error {
-		return l.append(engines.Lifetime(ctx), m, from.Answer)
+		return l.append(engines.Lifetime(ctx), m, from.Answer, (*eventlog.Log).AppendFunc)
 	})
 
 	engines.OnCall(s, func(ctx context.Context, m appendNoSync, from engines.From[uint64]) error {
@@ -101,7 +105,15 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 		from.Answer(first, err)
 		return fatal(err)
 	})
-	engines.OnCast(s, func(ctx context.Context, m appendThen) error { return l.append(ctx, m.appendSync, m.done) })
+	engines.OnCast(s, func(ctx context.Context, m appendThen) error {
+		return l.append(ctx, m.appendSync, m.done, (*eventlog.Log).AppendFunc)
+	})
+	engines.OnCast(s, func(ctx context.Context, m appendLater) error {
+		return l.append(ctx, m.appendSync, m.done, (*eventlog.Log).AppendLater)
+	})
+	engines.OnCast(s, func(context.Context, syncSoon) error {
+		return fatal(l.grant.Do(func(log *eventlog.Log) error { log.SyncSoon(); return nil }))
+	})
 	engines.OnCall(s, func(ctx context.Context, m fence, from engines.From[uint64]) error {
 		if err := l.writers.Admit(m.by); err != nil {
 			from.Fail(err)
@@ -123,6 +135,9 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 		return nil
 	})
 	engines.OnCast(s, func(_ context.Context, m ended) error { return m.err })
+	if err := supervisor.Go(ctx, l.checkRest); err != nil {
+		return err
+	}
 	if l.Publish == nil {
 		return nil
 	}
@@ -138,9 +153,12 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	return supervisor.Go(ctx, func(ctx context.Context) error { return l.publish(ctx, tail) })
 }
 
-// append hands records to the log, which syncs several appends at once. done is called when they
-// are durable, or with the error.
-func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, error)) error {
+// appendFunc is a method of the log that appends and does not wait.
+type appendFunc func(log *eventlog.Log, ctx context.Context, done func(uint64, error), recs ...eventlog.Record) error
+
+// append hands records to the log with add. The log syncs several appends at once. done is called
+// when they are durable, or with the error.
+func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, error), add appendFunc) error {
 	if err := l.writers.Admit(m.by); err != nil {
 		done(0, err)
 		return nil
@@ -148,7 +166,7 @@ func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, err
 
 	self := l.self
 	err := l.grant.Do(func(log *eventlog.Log) error {
-		return log.AppendFunc(ctx, func(first uint64, err error) {
+		return add(log, ctx, func(first uint64, err error) {
 			done(first, err)
 			if err != nil {
 				self.Post(ended{fatal(err)})
@@ -158,6 +176,30 @@ func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, err
 
 	if err != nil {
 		done(0, err)
+	}
+
+	return fatal(err)
+}
+
+// restAfter is how long the check of the old segments leaves the processors to the recovery of the
+// node.
+const restAfter = 2 * time.Second
+
+// checkRest checks the segments that the open of the log has trusted, so that damage in them ends
+// the process even if nothing reads them.
+func (l *logger) checkRest(ctx context.Context) error {
+	late := time.NewTimer(restAfter)
+	defer late.Stop()
+
+	select {
+	case <-late.C:
+	case <-ctx.Done():
+		return nil
+	}
+
+	err := l.grant.Do(func(log *eventlog.Log) error { return log.CheckRest(ctx) })
+	if ctx.Err() != nil {
+		return nil
 	}
 
 	return fatal(err)

@@ -1,6 +1,7 @@
 package mempool
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -14,6 +15,7 @@ type Client struct {
 	to     engines.Address
 	config Config
 	defers bool // a backend is a chain.Deferred
+	bounds bool // a backend is a chain.Bounded
 }
 
 // NewClient returns a client of the pool in dir. Submissions are decoded and checked against the
@@ -24,6 +26,9 @@ func NewClient(dir engines.Directory, backends map[string]chain.Backend) Client 
 		if _, ok := b.(chain.Deferred); ok {
 			c.defers = true
 		}
+		if _, ok := b.(chain.Bounded); ok {
+			c.bounds = true
+		}
 	}
 	return c
 }
@@ -32,12 +37,52 @@ func NewClient(dir engines.Directory, backends map[string]chain.Backend) Client 
 // order. After an error it is unknown which of them are durable; submitting them again is safe. The
 // pool keeps txs, so the caller must not change it afterwards.
 func (c Client) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
-	q := submit{make([]candidate, len(txs))}
-	for i, raw := range txs {
-		q.txs[i] = c.config.examine(raw)
-		q.txs[i].id = chain.HashTx(raw)
+	// While the pool restarts, clients ask again and again. To decode all that they send would take
+	// processor time from the restart.
+	if err := c.to.Up(); err != nil {
+		return nil, err
 	}
+
+	q := submit{make([]candidate, len(txs))}
+	bounded := false
+	for i, raw := range txs {
+		q.txs[i] = c.config.decode(raw)
+		q.txs[i].id = chain.HashTx(raw)
+		q.txs[i].from, q.txs[i].most = c.config.senderOf(q.txs[i].tx)
+		_, ok := c.config.Backends[q.txs[i].tx.Backend].(chain.Bounded)
+		bounded = bounded || ok
+	}
+
+	if bounded {
+		// A sender at its bound is refused before its signature is verified, which costs most.
+		refused, err := engines.Call(ctx, c.to, hopeless{q.txs})
+		if err != nil {
+			return nil, err
+		}
+		for i, err := range refused {
+			q.txs[i].err = cmp.Or(q.txs[i].err, err)
+		}
+		if out, all := allRefused(q.txs); all {
+			return out, nil
+		}
+	}
+	for i, k := range q.txs {
+		q.txs[i] = c.config.examine(k)
+	}
+
 	return engines.Call(ctx, c.to, q)
+}
+
+// allRefused returns the answers to candidates of which each is refused, and whether that is so.
+func allRefused(txs []candidate) ([]chain.Submitted, bool) {
+	out := make([]chain.Submitted, len(txs))
+	for i, c := range txs {
+		if c.err == nil {
+			return nil, false
+		}
+		out[i] = chain.Submitted{ID: c.id, Err: c.err}
+	}
+	return out, true
 }
 
 // Look returns what the node knows now about each id, in order.
@@ -82,11 +127,44 @@ func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, w
 // the clock at now. It asks no engine, so it does not know whether the transaction was submitted
 // before.
 func (c Client) Check(raw []byte, chain chain.State, now time.Time) error {
-	k := c.config.examine(raw)
+	if err := tooLarge(raw, chain); err != nil {
+		return err
+	}
+	k := c.config.examine(c.config.decode(raw))
 	if k.err != nil {
 		return k.err
 	}
 	return admissible(k, chain, now)
+}
+
+// Recheck is Check for a transaction that Check has accepted before, of the same chain: it does not
+// ask the backend again whether the body is a valid one.
+func (c Client) Recheck(raw []byte, chain chain.State, now time.Time) error {
+	k := c.config.decode(raw)
+	if k.err != nil {
+		return k.err
+	}
+	if k.notBefore, k.err = notBefore(c.config.Backends[k.tx.Backend], k.tx.Body); k.err != nil {
+		return k.err
+	}
+	return admissible(k, chain, now)
+}
+
+// Sender returns the sender that raw names, and its bounds (chain.Bounded). An empty sender has
+// none. Check may not accept raw.
+func (c Client) Sender(raw []byte) (name string, most chain.Bounds) {
+	if !c.bounds {
+		return "", chain.Bounds{}
+	}
+	tx, err := chain.DecodeTx(raw)
+	if err != nil {
+		return "", chain.Bounds{}
+	}
+	from, most := c.config.senderOf(tx)
+	if from == (sender{}) {
+		return "", chain.Bounds{}
+	}
+	return from.backend + "/" + from.name, most
 }
 
 // Premature reports whether a block of the given time must not have raw (chain.Deferred). It

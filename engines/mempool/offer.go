@@ -37,12 +37,13 @@ func (p *pool) serveOfferees() {
 }
 
 // serve replies to q if there is a transaction to offer, and reports whether there was. The queue
-// is in log order, so a binary search finds the first one after q.after.
+// is in log order, so a binary search finds the first one after q.after. The last ones may have no
+// index yet.
 func (p *pool) serve(q offer, from engines.From[offered]) bool {
 	p.queue.drop(func(e *entry) bool { return e.placed || e.ended })
 	queue := p.queue.all()
 	at, _ := slices.BinarySearchFunc(queue, q.after, func(e *entry, after uint64) int {
-		if e.index <= after {
+		if e.index <= after && !e.launching {
 			return -1
 		}
 		return 1

@@ -99,6 +99,12 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 			e.eager = false
 			p.eager--
 			e.place <- at
+			if e.wanting && p.workable { // the block does not wait for its turn
+				e.wanting = false
+				if err := p.start(ctx, e); err != nil {
+					return err
+				}
+			}
 		} else if err := p.work(ctx, e, &at); err != nil {
 			return err
 		}
@@ -155,6 +161,15 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 		}
 	}
 
+	// The pool alone launches transactions, so with none on its way to the log it knows all that
+	// the log has up to this block. Without this, the floor of a node that launches nothing would
+	// stand.
+	if p.launching == 0 {
+		if s, err := p.Store.State(ctx); err == nil { // a store that is down takes the pool along
+			p.newest = max(p.newest, s.Index)
+		}
+	}
+
 	return p.settle(ctx)
 }
 
@@ -168,6 +183,9 @@ func (p *pool) end(e *entry, how chain.Ending) {
 		}
 	}
 	p.bytes -= int64(len(e.raw))
+	if e.prepared != nil {
+		p.prepared -= len(e.tx.Body)
+	}
 	if e.suspect {
 		p.cleared = append(p.cleared, e.id)
 	}
@@ -199,11 +217,11 @@ func (p *pool) expirePassed(ctx context.Context) error {
 
 	for _, e := range p.pending {
 		until := e.tx.ValidUntil
-		if until.IsZero() || e.placed || e.index == 0 {
+		if until.IsZero() || e.placed {
 			continue
 		}
 
-		if !until.Before(now) {
+		if e.index == 0 || !until.Before(now) { // what is not durable yet is looked at again
 			if p.nextExpiry.IsZero() || until.Before(p.nextExpiry) {
 				p.nextExpiry = until
 			}

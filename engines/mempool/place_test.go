@@ -320,7 +320,7 @@ func TestTransactionsWaitForTheWorkers(t *testing.T) {
 // gone is a crew that is being stopped.
 type gone struct{ crew }
 
-func (gone) StartChild(context.Context, string, mempool.Task) (supervisor.Ref, error) {
+func (gone) StartChild(context.Context, string, *mempool.Task) (supervisor.Ref, error) {
 	return supervisor.Ref{}, supervisor.ErrNotRunning
 }
 

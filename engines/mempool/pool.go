@@ -18,6 +18,8 @@ const Name = "pool"
 // Log is what the pool needs of the logger.
 type Log interface {
 	AppendThen(ctx context.Context, done func(first uint64, err error), recs ...eventlog.Record) error
+	AppendLater(ctx context.Context, done func(first uint64, err error), recs ...eventlog.Record) error
+	SyncSoon(ctx context.Context) error
 	Fence(ctx context.Context) (durable uint64, err error)
 	First(ctx context.Context) (uint64, error)
 	Cursor(ctx context.Context, from uint64) (*eventlog.Cursor, error)
@@ -35,7 +37,7 @@ type Store interface {
 // Workers starts workers. Their supervisor comes up after the pool.
 type Workers interface {
 	AwaitUp(ctx context.Context) error
-	StartChild(ctx context.Context, id string, task Task) (supervisor.Ref, error)
+	StartChild(ctx context.Context, id string, task *Task) (supervisor.Ref, error)
 }
 
 // Config holds the settings of the pool, and the other parts of the node that it calls. Backends
@@ -53,6 +55,11 @@ type Config struct {
 	// Orderer is the name of the engine that places blocks. The pool accepts calls only from the
 	// incarnation of it that is registered when the pool starts.
 	Orderer string
+
+	// Alone says that the chain has no other node. The pool then offers a transaction, and starts
+	// its worker, once its record is appended, so that the sync of its block covers that record
+	// too. It still acknowledges the transaction only when the record is durable (docs/adr/0213).
+	Alone bool
 
 	MaxTxs   int   // the largest number of pending transactions; 0 is defaultMaxTxs
 	MaxBytes int64 // the largest size of all pending transactions; 0 is defaultMaxBytes
@@ -104,35 +111,43 @@ type pool struct {
 	pending         map[chain.TxID]*entry
 	waiting         map[sender]int // pending transactions of the senders that have a bound
 	bytes           int64
-	queue           fifo            // durable, without a place: what is offered, oldest first
+	prepared        int             // bytes of the bodies whose prepared form is kept
+	queue           fifo            // logged, without a place: what is offered, oldest first
+	unacked         unacked         // if Alone
 	eager           int             // workers that wait for their place
 	cleared         []chain.TxID    // suspects that ended, to be forgotten
 	recentlyExpired recentlyExpired // the transactions that expired last
 	nextExpiry      time.Time       // no pending transaction expires earlier; zero if not known
 	takers          []taker
 	offerees        []offeree
-	wanting         []*entry // waiting for a worker until the workers are up
+	wanting         []*entry // waiting for their workers since the start of the pool
 	workable        bool     // the workers are up
 
-	launched fifo   // in log order, for the floor
-	newest   uint64 // the pool knows every TxLaunched up to this index
-	floor    uint64
-	saved    uint64 // the floor that storage has
-	retainer *eventlog.Retainer
+	launched  fifo   // in log order, for the floor
+	newest    uint64 // the pool knows every TxLaunched up to this index
+	launching int    // submissions on their way to the log
+	floor     uint64
+	saved     uint64 // the floor that storage has
+	retainer  *eventlog.Retainer
 }
 
 // entry is one pending transaction.
 type entry struct {
-	id    chain.TxID
-	raw   []byte
-	tx    chain.Tx
-	since time.Time // when it was submitted here; zero for other nodes' transactions
-	index uint64    // of its TxLaunched; 0 until that is durable, and for other nodes' transactions
+	id       chain.TxID
+	raw      []byte
+	tx       chain.Tx
+	prepared any       // see chain.PrepareTx; nil: not kept
+	since    time.Time // when it was submitted here; zero for other nodes' transactions
+	index    uint64    // of its TxLaunched; 0 until that is durable, and for other nodes' transactions
+
+	launching bool // its TxLaunched is not durable yet, and it was offered all the same
 
 	place  chan chain.Placement // delivers the place to its worker; nil if it has no worker
 	eager  bool                 // its worker waits for the place
 	placed bool
 	ended  bool
+
+	wanting bool // it is in pool.wanting, and its worker is not started yet
 
 	suspect bool // its code was running when a process of this node died
 
@@ -163,8 +178,9 @@ type offeree struct {
 
 // The messages of the pool.
 type (
-	submit  struct{ txs []candidate }
-	durable struct {
+	submit   struct{ txs []candidate }
+	hopeless struct{ txs []candidate } // which nobody has checked yet
+	durable  struct {
 		entries []*entry
 		first   uint64
 		err     error
@@ -198,12 +214,14 @@ type (
 	}
 	workerEnded struct {
 		id  chain.TxID
-		err error // why it ended without a result; nil if it did not
+		err error // why it ended without a result
 	}
 	workersUp struct{}
+	syncDue   struct{ launched uint64 }
 )
 
 func (submit) Answer([]chain.Submitted) {}
+func (hopeless) Answer([]error)         {}
 func (take) Answer([][]byte)            {}
 func (offer) Answer(offered)            {}
 func (look) Answer([]chain.Ending)      {}
@@ -235,6 +253,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	}
 
 	engines.OnCall(s, p.submit)
+	engines.OnCall(s, p.findHopeless)
 	engines.OnCast(s, p.durable)
 	engines.OnCall(s, p.placeBlock)
 	engines.OnCast(s, p.committed)
@@ -245,6 +264,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCall(s, p.findPending)
 	engines.OnCast(s, p.workerEnded)
 	engines.OnCast(s, p.startWanting)
+	engines.OnCast(s, p.syncDue)
 	engines.OnCast(s, p.expiryLogged)
 	engines.OnCall(s, func(_ context.Context, _ stat, from engines.From[Stat]) error {
 		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager,
@@ -300,6 +320,11 @@ type candidate struct {
 	tx  chain.Tx
 	err error // set if it is refused
 
+	from sender       // whose transactions are bounded; empty: nobody's
+	most chain.Bounds // of from
+
+	prepared any // see chain.PrepareTx
+
 	notBefore time.Time // block time must have passed it (chain.Deferred); zero: any block may have it
 }
 
@@ -308,8 +333,8 @@ type candidate struct {
 // transaction that no later block could apply. If now is before the last block's time, that time
 // counts instead, because the next block will not be before it.
 func admissible(c candidate, s chain.State, now time.Time) error {
-	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
-		return fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrTooLarge, len(c.raw), max)
+	if err := tooLarge(c.raw, s); err != nil {
+		return err
 	}
 
 	at := later(s.Time, now)
@@ -332,6 +357,14 @@ func admissible(c candidate, s chain.State, now time.Time) error {
 			until.UTC().Format(time.RFC3339Nano), window, clocks(s, now))
 	}
 
+	return nil
+}
+
+// tooLarge returns an ErrTooLarge if raw is larger than the chain allows.
+func tooLarge(raw []byte, s chain.State) error {
+	if max := s.Params.GetMaxTxBytes(); uint64(len(raw)) > max {
+		return fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrTooLarge, len(raw), max)
+	}
 	return nil
 }
 

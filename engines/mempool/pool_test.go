@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type disk struct {
 	log  *eventlog.Log
 	hold chan func()
+	soon chan struct{} // takes the wish for a sync
 }
 
 func (d *disk) AppendThen(ctx context.Context, done func(uint64, error), recs ...eventlog.Record) error {
@@ -37,6 +38,16 @@ func (d *disk) AppendThen(ctx context.Context, done func(uint64, error), recs ..
 	} else {
 		d.hold <- func() { done(first, err) }
 	}
+	return nil
+}
+
+// AppendLater appends without a sync, so that a test decides when the records are durable.
+func (d *disk) AppendLater(ctx context.Context, done func(uint64, error), recs ...eventlog.Record) error {
+	return d.log.AppendLater(ctx, done, recs...)
+}
+
+func (d *disk) SyncSoon(context.Context) error {
+	d.soon <- struct{}{}
 	return nil
 }
 
@@ -73,11 +84,11 @@ func (state) GetLocal(context.Context, string) ([]byte, bool, error) { return ni
 func (state) PutLocal(context.Context, string, []byte) error         { return nil }
 
 // crew takes the jobs of workers. The test plays the workers.
-type crew struct{ jobs chan mempool.Task }
+type crew struct{ jobs chan *mempool.Task }
 
 func (crew) AwaitUp(context.Context) error { return nil }
 
-func (c crew) StartChild(_ context.Context, _ string, j mempool.Task) (supervisor.Ref, error) {
+func (c crew) StartChild(_ context.Context, _ string, j *mempool.Task) (supervisor.Ref, error) {
 	c.jobs <- j
 	return supervisor.Ref{}, nil
 }
@@ -100,7 +111,7 @@ type rig struct {
 	t       *testing.T
 	dir     *enginestest.Directory
 	disk    *disk
-	jobs    chan mempool.Task
+	jobs    chan *mempool.Task
 	run     *supervisor.Run
 	rec     *suptest.Recorder
 	orderer context.Context
@@ -123,8 +134,8 @@ func prepare(t *testing.T, edit func(*mempool.Config),
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
 	dir := new(enginestest.Directory)
 	backends := map[string]chain.Backend{"any": lenient{}}
-	r := &rig{Client: mempool.NewClient(dir, backends), t: t, dir: dir, disk: &disk{log, hold},
-		jobs: make(chan mempool.Task, 100)}
+	r := &rig{Client: mempool.NewClient(dir, backends), t: t, dir: dir, disk: &disk{log, hold, make(chan struct{}, 1)},
+		jobs: make(chan *mempool.Task, 100)}
 	c := mempool.Config{
 		Log: r.disk, Store: state{}, Workers: crew{r.jobs}, Backends: backends, Orderer: "orderer",
 		Now: func() time.Time { return genesis },

@@ -3,6 +3,7 @@ package mempool_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,12 +32,19 @@ func (s unready) State(ctx context.Context) (chain.State, error) {
 }
 
 func TestNothingIsTakenBeforeTheChainStarts(t *testing.T) {
-	s := unready{started: make(chan struct{})}
-	r := start(t, func(c *mempool.Config) { c.Store = s }, nil)
-	_, err := r.Submit(t.Context(), [][]byte{tx(t, 1, time.Minute)})
-	require.ErrorIs(t, err, chain.ErrNotStarted)
-	close(s.started)
-	require.NoError(t, r.submit(tx(t, 1, time.Minute))[0].Err)
+	for _, b := range []chain.Backend{lenient{}, narrow{checks: new(atomic.Int64)}} {
+		s := unready{started: make(chan struct{})}
+		backends := map[string]chain.Backend{"any": b}
+		r := start(t, func(c *mempool.Config) { c.Store, c.Backends = s, backends }, nil)
+		r.Client = mempool.NewClient(r.dir, backends)
+
+		for _, raw := range [][]byte{tx(t, 1, time.Minute), {1}} {
+			_, err := r.Submit(t.Context(), [][]byte{raw})
+			require.ErrorIs(t, err, chain.ErrNotStarted)
+		}
+		close(s.started)
+		require.NoError(t, r.submit(tx(t, 1, time.Minute))[0].Err)
+	}
 }
 
 // panicky is a backend whose Check panics.

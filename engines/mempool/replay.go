@@ -121,6 +121,13 @@ func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 // recall applies one record of the log to the pool. It returns order, with the record's transaction
 // added if that is new.
 func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
+	if rec.Kind == chain.KindBlockCommitted {
+		return order, chain.EndedIDs(rec, func(id chain.TxID) error {
+			p.forget(id)
+			return nil
+		})
+	}
+
 	m, err := chain.DecodeRecord(rec)
 	if err != nil {
 		return nil, err
@@ -142,30 +149,20 @@ func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 		}
 
 	case *logv1.TxExpired:
-		if err := p.forget(m.Id, chain.Ending{}); err != nil {
-			return nil, err
+		id, err := chain.TxIDFromBytes(m.Id)
+		if err != nil {
+			return nil, fmt.Errorf("record %d: %w", rec.Index, err)
 		}
-		id, _ := chain.TxIDFromBytes(m.Id)
+		p.forget(id)
 		p.recentlyExpired.add(id, time.Unix(0, m.BlockTimeNs))
-
-	case *logv1.BlockCommitted:
-		for _, r := range m.Results {
-			if err := p.forget(r.Id, chain.Ending{}); err != nil {
-				return nil, fmt.Errorf("record %d: %w", rec.Index, err)
-			}
-		}
 	}
 
 	return order, nil
 }
 
-func (p *pool) forget(b []byte, how chain.Ending) error {
-	id, err := chain.TxIDFromBytes(b)
-	if err != nil {
-		return err
-	}
+// forget ends a transaction that has ended by the log, if it is pending.
+func (p *pool) forget(id chain.TxID) {
 	if e := p.pending[id]; e != nil {
-		p.end(e, how)
+		p.end(e, chain.Ending{})
 	}
-	return nil
 }

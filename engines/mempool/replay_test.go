@@ -1,8 +1,10 @@
 package mempool_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,6 +101,44 @@ func TestTheFloorIsSaved(t *testing.T) {
 	suptest.Wait(t, r.rec, 2, func(e supervisor.ChildStarted) bool { return e.Path == "pool" })
 	require.Equal(t, txs[n-1:], r.offered())
 	require.EqualValues(t, n, r.stat().Floor)
+}
+
+// ahead is a store whose state has applied blocks.
+type ahead struct {
+	*store
+	index atomic.Uint64
+}
+
+func (a *ahead) State(ctx context.Context) (chain.State, error) {
+	s, err := a.store.State(ctx)
+	s.Index = a.index.Load()
+	return s, err
+}
+
+// The floor of a node that launches nothing itself, such as one of many validators, follows the
+// blocks: its restart does not read all that it has seen since the last one. It never passes a
+// transaction that is on its way to the log, or that has not ended.
+func TestTheFloorFollowsBlocksOfOthers(t *testing.T) {
+	s := &ahead{store: newStore()}
+	hold := make(chan func(), 1)
+	r := start(t, func(c *mempool.Config) { c.Store = s }, hold)
+
+	s.index.Store(9000)
+	r.commit(1, genesis, result([]byte("others'")))
+	require.EqualValues(t, 9001, r.stat().Floor)
+	require.EqualValues(t, 9001, binary.BigEndian.Uint64(<-s.put))
+
+	acked := make(chan error, 1)
+	go func() {
+		_, err := r.Submit(t.Context(), [][]byte{tx(t, 1, time.Minute)})
+		acked <- err
+	}()
+	durable := <-hold
+	s.index.Store(20_000)
+	r.commit(2, genesis, result([]byte("others'")))
+	require.EqualValues(t, 9001, r.stat().Floor, "its record may be before the block's")
+	durable()
+	require.NoError(t, <-acked)
 }
 
 // A record or a key that cannot be read keeps the pool from starting. The error says where it is.

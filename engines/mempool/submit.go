@@ -24,20 +24,27 @@ func (s *submission) done(n int) {
 	}
 }
 
-// examine decodes and checks one submission, in its caller's goroutine. It does not set the id.
-func (c Config) examine(raw []byte) candidate {
+// decode reads one submission, in its caller's goroutine. It does not set the id.
+func (c Config) decode(raw []byte) candidate {
 	k := candidate{raw: raw}
 	if k.tx, k.err = chain.DecodeTx(raw); k.err != nil {
 		return k
 	}
-
-	b, ok := c.Backends[k.tx.Backend]
-	if !ok {
+	if _, ok := c.Backends[k.tx.Backend]; !ok {
 		k.err = fmt.Errorf("%w: %q", chain.ErrUnknownBackend, k.tx.Backend)
+	}
+	return k
+}
+
+// examine has the backend of a submission check it, in the goroutine of the submission's caller.
+func (c Config) examine(k candidate) candidate {
+	if k.err != nil {
 		return k
 	}
 
-	if err := check(b, k.tx.Body); err != nil {
+	b := c.Backends[k.tx.Backend]
+	var err error
+	if k.prepared, err = prepare(b, k.tx); err != nil {
 		k.err = fmt.Errorf("%w: %w", chain.ErrBadBody, err)
 		return k
 	}
@@ -47,19 +54,23 @@ func (c Config) examine(raw []byte) candidate {
 	return k
 }
 
-// check runs the backend's Check and returns its error. It turns a panic into an error, so that it
-// is the transaction that fails, not the node.
-func check(b chain.Backend, body []byte) (err error) {
+// prepare is chain.PrepareTx. It turns a panic into an error, so that it is the transaction that
+// fails, not the node.
+func prepare(b chain.Backend, tx chain.Tx) (prepared any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("backend %s panicked: %v", b.Name(), p)
 		}
 	}()
-	return b.Check(body)
+	// The seal first, although PrepareTx ends with it: the body of another costs no verification.
+	if err := chain.CheckSeal(b, tx); err != nil {
+		return nil, err
+	}
+	return chain.PrepareTx(b, tx)
 }
 
 // notBefore returns the time that the time of a block with the body must have passed; it is zero if
-// any block may have it. It turns a panic into an error, as check does.
+// any block may have it. It turns a panic into an error, as prepare does.
 func notBefore(b chain.Backend, body []byte) (t time.Time, err error) {
 	d, ok := b.(chain.Deferred)
 	if !ok {
@@ -105,7 +116,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 		}
 
 		if e, ok := p.pending[c.id]; ok { // submitted again: it gets the same answer
-			if e.index == 0 && !e.placed {
+			if e.launching || e.index == 0 && !e.placed {
 				sub.left++
 				e.acks = append(e.acks, sub)
 			}
@@ -121,9 +132,8 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 			continue
 		}
 
-		if from, most := p.senderOf(c.tx); from != (sender{}) && p.waiting[from] >= most {
-			sub.out[i].Err = fmt.Errorf("%w for %s: %d of its transactions wait, which is the most of backend %s",
-				chain.ErrPoolFull, from.name, most, from.backend)
+		if err := p.crowd(c); err != nil {
+			sub.out[i].Err = err
 			continue
 		}
 
@@ -141,19 +151,80 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 		e := &entry{id: c.id, raw: c.raw, tx: c.tx, since: now, acks: []*submission{sub}}
 		sub.left++
 		p.add(e)
+		p.keep(e, c.prepared)
 		fresh, recs = append(fresh, e), append(recs, rec)
 	}
 
 	if len(fresh) > 0 {
-		self := p.self
-		done := func(first uint64, err error) { self.Post(durable{fresh, first, err}) }
+		p.launching++
 		// whatever the caller's deadline: the pool has these transactions already
-		err = p.Log.AppendThen(engines.Lifetime(ctx), done, recs...)
+		err = p.launch(engines.Lifetime(ctx), fresh, recs)
 	}
 
 	sub.done(1)
 
 	return err
+}
+
+// launch logs transactions. If the node is alone, it offers them at once: their records come before
+// that of any decision about them, so the log never has a decision without them, and nobody is told
+// of them before both are durable.
+func (p *pool) launch(ctx context.Context, fresh []*entry, recs []eventlog.Record) error {
+	self := p.self
+	done := func(first uint64, err error) { self.Post(durable{fresh, first, err}) }
+	if !p.Alone {
+		return p.Log.AppendThen(ctx, done, recs...)
+	}
+
+	if err := p.Log.AppendLater(ctx, done, recs...); err != nil {
+		return err
+	}
+	p.unacked.launched += uint64(len(fresh))
+	p.awaitBlock()
+
+	for _, e := range fresh {
+		e.launching = true
+		p.queue.push(e)
+		if err := p.work(ctx, e, nil); err != nil {
+			return err
+		}
+	}
+	p.serveTakers()
+	p.serveOfferees()
+
+	return nil
+}
+
+// unacked counts the TxLaunched of a pool that is alone, since its start.
+type unacked struct {
+	launched, durable uint64
+	watched           bool // a syncDue is on its way
+}
+
+// ackWithin is how long an acknowledgment waits for the sync of a block, which covers it, before
+// the pool asks for a sync of its own. A block is late if its transactions take long to execute, or
+// if it is held.
+const ackWithin = 10 * time.Millisecond
+
+// awaitBlock gives a block the time of ackWithin to cover what is launched and not durable.
+func (p *pool) awaitBlock() {
+	if p.unacked.watched || p.unacked.durable == p.unacked.launched {
+		return
+	}
+	self, due := p.self, syncDue{p.unacked.launched}
+	p.unacked.watched = true
+	time.AfterFunc(ackWithin, func() { self.Post(due) })
+}
+
+// syncDue asks for a sync if no block has covered what was launched ackWithin ago.
+func (p *pool) syncDue(ctx context.Context, m syncDue) error {
+	p.unacked.watched = false
+	late := p.unacked.durable < m.launched
+	p.awaitBlock()
+	if !late {
+		return nil
+	}
+	return p.Log.SyncSoon(ctx)
 }
 
 // applied returns the results that the state has of the candidates, one entry for each of txs. It
@@ -184,6 +255,18 @@ func (p *pool) applied(ctx context.Context, txs []candidate) ([]*logv1.TxResult,
 	return all, nil
 }
 
+// maxPrepared bounds the bodies, in bytes, whose prepared form is kept until their transactions
+// end. That form may be many times as large as the body. The workers of the others prepare again.
+const maxPrepared = 4 << 20
+
+// keep keeps the prepared form of e's body, if there is room.
+func (p *pool) keep(e *entry, prepared any) {
+	if n := len(e.tx.Body); prepared != nil && p.prepared+n <= maxPrepared {
+		e.prepared = prepared
+		p.prepared += n
+	}
+}
+
 func (p *pool) add(e *entry) {
 	p.pending[e.id] = e
 	e.suspect = p.suspect(e.id)
@@ -196,12 +279,13 @@ func (p *pool) add(e *entry) {
 	}
 }
 
-// durable acknowledges transactions that have reached the log. Only then does it offer them to
-// consensus and give them workers.
+// durable acknowledges transactions that have reached the log. Unless the node is alone, only then
+// does it offer them to consensus and give them workers.
 func (p *pool) durable(ctx context.Context, m durable) error {
 	if m.err != nil {
 		return fmt.Errorf("launching %d transactions: %w", len(m.entries), m.err)
 	}
+	p.launching--
 
 	for i, e := range m.entries {
 		e.index = m.first + uint64(i)
@@ -209,7 +293,13 @@ func (p *pool) durable(ctx context.Context, m durable) error {
 			s.done(1)
 		}
 		e.acks = nil
-		if err := p.enqueue(ctx, e); err != nil {
+
+		if e.launching {
+			e.launching = false
+			p.unacked.durable++
+			p.newest = e.index
+			p.launched.push(e)
+		} else if err := p.enqueue(ctx, e); err != nil {
 			return err
 		}
 	}
@@ -230,22 +320,57 @@ func (p *pool) enqueue(ctx context.Context, e *entry) error {
 	return p.work(ctx, e, nil)
 }
 
-// senderOf returns the sender of a transaction whose backend bounds what waits, and its bound. A
+// crowd returns an ErrPoolFull if as many transactions of a candidate's sender wait as may.
+func (p *pool) crowd(c candidate) error {
+	if c.from == (sender{}) || p.waiting[c.from] < c.most.Waiting {
+		return nil
+	}
+	return fmt.Errorf("%w for %s: %d of its transactions wait, which is the most of backend %s", chain.ErrPoolFull,
+		c.from.name, c.most.Waiting, c.from.backend)
+}
+
+// findHopeless answers an error for each submission that the pool refuses whatever a check of its
+// body says. What waits already is not refused.
+func (p *pool) findHopeless(ctx context.Context, q hopeless, from engines.From[[]error]) error {
+	state, err := p.chain(ctx)
+	if err != nil {
+		return err
+	}
+
+	if !state.Started() {
+		from.Fail(chain.ErrNotStarted)
+		return nil
+	}
+
+	out := make([]error, len(q.txs))
+	for i, c := range q.txs {
+		if _, ok := p.pending[c.id]; ok || c.err != nil {
+			continue
+		}
+		if out[i] = p.crowd(c); out[i] == nil {
+			out[i] = tooLarge(c.raw, state)
+		}
+	}
+	from.Reply(out)
+	return nil
+}
+
+// senderOf returns the sender of a transaction whose backend bounds what waits, and its bounds. A
 // backend that panics bounds nothing.
-func (p *pool) senderOf(tx chain.Tx) (from sender, most int) {
-	b, ok := p.Backends[tx.Backend].(chain.Bounded)
+func (c Config) senderOf(tx chain.Tx) (from sender, most chain.Bounds) {
+	b, ok := c.Backends[tx.Backend].(chain.Bounded)
 	if !ok {
-		return sender{}, 0
+		return sender{}, chain.Bounds{}
 	}
 
 	defer func() {
 		if recover() != nil {
-			from, most = sender{}, 0
+			from, most = sender{}, chain.Bounds{}
 		}
 	}()
 	name, most := b.Sender(tx.Body)
 	if name == "" {
-		return sender{}, 0
+		return sender{}, chain.Bounds{}
 	}
 	return sender{tx.Backend, name}, most
 }

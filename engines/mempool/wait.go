@@ -80,7 +80,7 @@ func (p *pool) known(ctx context.Context, ids []chain.TxID) ([]chain.Ending, err
 	for i, id := range ids {
 		out[i].ID = id
 		if e := p.pending[id]; e != nil {
-			out[i].Known = e.index != 0 || e.placed
+			out[i].Known = !e.launching && (e.index != 0 || e.placed)
 			continue
 		}
 

@@ -37,6 +37,14 @@ func (c Client) Order(ctx context.Context, b chain.Block) (chain.Staged, error) 
 	return engines.Call(ctx, c.to, order{engines.SenderOf(ctx), b})
 }
 
+// CommitLater begins the commit of the staged block at height, and returns the state of the chain
+// after it, without the index of its record. The next block may be ordered on it at once. The
+// commit goes on by itself; Commit of the same height waits for its end. At most one block is being
+// committed: CommitLater first waits for the block before.
+func (c Client) CommitLater(ctx context.Context, height uint64) (chain.State, error) {
+	return engines.Call(ctx, c.to, commitLater{engines.SenderOf(ctx), height})
+}
+
 // Commit makes the staged block at height durable and final, and returns the new state of the
 // chain. It returns when the block is in the log and in the state.
 func (c Client) Commit(ctx context.Context, height uint64) (chain.State, error) {

@@ -30,6 +30,7 @@ const Name = "ordering"
 // Log is what ordering needs of the logger.
 type Log interface {
 	Append(ctx context.Context, recs ...eventlog.Record) (first uint64, err error)
+	AppendThen(ctx context.Context, done func(first uint64, err error), recs ...eventlog.Record) error
 	AppendNoSync(ctx context.Context, recs ...eventlog.Record) (first uint64, err error)
 	Fence(ctx context.Context) (durable uint64, err error)
 	Cursor(ctx context.Context, from uint64) (*eventlog.Cursor, error)
@@ -100,7 +101,7 @@ var (
 // Child returns ordering's StartFunc.
 func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
-		o := &ordering{Config: c, drivers: make(engines.Admission)}
+		o := &ordering{Config: c, drivers: make(engines.Admission), commits: make(chan *committing, 1)}
 		return engines.Spec{Name: Name, Init: o.init}.Start(dir)(ctx)
 	}
 }
@@ -108,11 +109,16 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 type ordering struct {
 	Config
 	drivers engines.Admission
-	state   chain.State
+	state   chain.State // with the block that is being committed
 
-	decided      *chain.Block // logged, not committed
+	under   *committing      // the block that is being committed; nil if there is none
+	commits chan *committing // to the goroutine that commits
+
+	decided      *chain.Block // logged, and its commit has not begun
 	decidedIndex uint64
 	staged       *chain.Staged // decided, and executed
+
+	decision eventlog.Entry // of the replay: the newest OrderDecided. Its Kind is 0 if its block is committed
 
 	reset *logv1.ChainReset // logged, without a start of the next epoch; nil: the chain goes on
 }
@@ -133,12 +139,18 @@ type (
 		by     engines.Sender
 		height uint64
 	}
+	commitLater struct {
+		by     engines.Sender
+		height uint64
+	}
 	end struct {
 		by   engines.Sender
 		with chain.Renewal
 	}
 	reexecute struct{}
 )
+
+func (commitLater) Answer(chain.State) {}
 
 func (info) Answer(chain.Standing)   {}
 func (initChain) Answer(chain.State) {}
@@ -151,10 +163,8 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 		return fmt.Errorf("replay: %w", err)
 	}
 
-	engines.OnCall(s, func(_ context.Context, q info, from engines.From[chain.Standing]) error {
-		return answer(o, from, q.by, func() (chain.Standing, error) {
-			return chain.Standing{Committed: o.state, Leftover: o.decided, Reset: o.reset}, nil
-		})
+	engines.OnCall(s, func(ctx context.Context, q info, from engines.From[chain.Standing]) error {
+		return answer(o, from, q.by, func() (chain.Standing, error) { return o.standing(ctx) })
 	})
 
 	// A step that has begun is finished, whatever the deadline of the driver: half of it would
@@ -174,6 +184,11 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 		return answer(o, from, q.by, func() (chain.State, error) { return o.commit(ctx, q.height) })
 	})
 
+	engines.OnCall(s, func(ctx context.Context, q commitLater, from engines.From[chain.State]) error {
+		ctx = engines.Lifetime(ctx)
+		return answer(o, from, q.by, func() (chain.State, error) { return o.commitLater(ctx, q.height) })
+	})
+
 	engines.OnCall(s, func(ctx context.Context, q end, from engines.From[*logv1.ChainReset]) error {
 		ctx = engines.Lifetime(ctx)
 		return answer(o, from, q.by, func() (*logv1.ChainReset, error) { return o.end(ctx, q.with) })
@@ -183,7 +198,7 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 		s.Post(reexecute{}) // the workers start after this engine
 	}
 
-	return nil
+	return supervisor.Go(ctx, o.commitLoop)
 }
 
 // refusal is an error that concerns the caller alone. Any other error ends the incarnation.
@@ -209,7 +224,24 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 	return nil
 }
 
+// standing returns where the chain stands.
+func (o *ordering) standing(ctx context.Context) (s chain.Standing, err error) {
+	if err := o.settle(ctx); err != nil {
+		return s, err
+	}
+
+	s = chain.Standing{Committed: o.state, Leftover: o.decided, Reset: o.reset}
+	if o.state.InHold() {
+		s.Root, err = o.Store.RootAt(ctx, o.state.Period+1)
+	}
+	return s, err
+}
+
 func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error) {
+	if err := o.settle(ctx); err != nil {
+		return o.state, err
+	}
+
 	if o.reset != nil {
 		if err := chain.Succeeds(o.reset, rec); err != nil {
 			return o.state, refusal{err}
@@ -252,6 +284,11 @@ func (o *ordering) order(ctx context.Context, b chain.Block) (chain.Staged, erro
 	var none chain.Staged
 	if err := o.ended(b); err != nil {
 		return none, refusal{err}
+	}
+	if b.Height != o.state.Next() { // it may be the block that is being committed
+		if err := o.settle(ctx); err != nil {
+			return none, err
+		}
 	}
 
 	switch {
@@ -333,45 +370,6 @@ func (o *ordering) execute(ctx context.Context) error {
 	return nil
 }
 
-func (o *ordering) commit(ctx context.Context, height uint64) (chain.State, error) {
-	if height == o.state.Height && height != 0 {
-		return o.state, nil // repeated
-	}
-	if err := o.ended(fmt.Sprintf("commit of height %d", height)); err != nil {
-		return o.state, refusal{err}
-	}
-	if o.staged == nil || o.staged.Block.Height != height {
-		return o.state, refusal{fmt.Errorf("%w: height %d", ErrNotStaged, height)}
-	}
-
-	b := o.staged.Block
-	rec := &logv1.BlockCommitted{
-		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
-		Results: o.staged.Results, Changes: o.staged.Changes, Validators: o.staged.Validators,
-		AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex, HookFailures: o.staged.HookFailures,
-	}
-	r, err := chain.NewRecord(rec)
-	if err != nil {
-		return o.state, err
-	}
-	index, err := o.Log.Append(ctx, r)
-	if err != nil {
-		return o.state, err
-	}
-	if err := o.Store.Commit(ctx, index, rec); err != nil {
-		return o.state, err
-	}
-
-	if o.state.Reset, err = chain.ResetOf(rec.Changes, o.state.Reset); err != nil {
-		return o.state, err
-	}
-	o.decided, o.staged, o.decidedIndex = nil, nil, 0
-	o.state.Height, o.state.BlockHash, o.state.Time, o.state.AppHash, o.state.Index = b.Height, b.Hash, b.Time, rec.
-		AppHash, index
-
-	return o.state, o.Pool.Committed(ctx, rec)
-}
-
 // replay brings the state to the last BlockCommitted of the log, and finds the block that was
 // decided after it, if there is one.
 func (o *ordering) replay(ctx context.Context) error {
@@ -389,31 +387,132 @@ func (o *ordering) replay(ctx context.Context) error {
 			ErrBehind, o.state.Index, last, suture.ErrTerminateSupervisorTree)
 	}
 
-	open := func(from uint64) (*eventlog.Cursor, error) { return o.Log.Cursor(ctx, from) }
+	records, end, err := o.decoded(ctx, o.state.Index+1, last)
+	if err != nil {
+		return err
+	}
+	defer end()
 
-	for e, err := range chain.Records(open, o.state.Index+1, last) {
-		if err != nil {
-			return err
+	at := o.state.Index
+
+	for d := range records {
+		at = d.Index
+		if d.err != nil {
+			return d.err
 		}
-		if err := o.redo(ctx, e); err != nil {
+		if err := o.redo(ctx, d); err != nil {
 			return err
 		}
 		if o.Progress != nil {
-			o.Progress(e.Index, last)
+			o.Progress(d.Index, last)
 		}
+	}
+
+	if at != last { // the reading goroutine has ended the incarnation
+		return fmt.Errorf("the log was read up to record %d only, want %d", at, last)
+	}
+	if err := o.redoDecision(); err != nil {
+		return err
 	}
 
 	o.state, err = o.Store.State(ctx)
 	return err
 }
 
-func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
+// decoded is a record of the log, and its message if a replay needs that.
+type decoded struct {
+	eventlog.Entry
+	m   proto.Message
+	err error
+}
+
+// decoded reads the records from through to. It decodes them ahead of their use, in a goroutine of
+// its own, because that takes a quarter of a replay. end ends it, and waits for that.
+func (o *ordering) decoded(ctx context.Context, from, to uint64) (<-chan decoded, func(), error) {
+	ctx, cancel := context.WithCancel(ctx)
+	out := make(chan decoded, 1)
+	open := func(from uint64) (*eventlog.Cursor, error) { return o.Log.Cursor(ctx, from) }
+
+	err := supervisor.Go(ctx, func(context.Context) error { // ctx ends before its own
+		defer close(out)
+		for e, err := range chain.Records(open, from, to) {
+			select {
+			case out <- decode(e, err):
+			case <-ctx.Done():
+				return nil // the replay has an error already, or ends with the incarnation
+			}
+		}
+		return nil
+	})
+
+	return out, func() {
+		cancel()
+		for range out {
+		}
+	}, err
+}
+
+func decode(e eventlog.Entry, err error) decoded {
+	d := decoded{Entry: e, err: err}
+	if err != nil {
+		return d
+	}
+
 	switch e.Kind {
-	case chain.KindChainStarted, chain.KindOrderDecided, chain.KindBlockCommitted, chain.KindChainReset:
+	case chain.KindOrderDecided:
+		d.Data = bytes.Clone(e.Data)
+	case chain.KindChainStarted, chain.KindBlockCommitted, chain.KindChainReset:
+		d.m, d.err = chain.DecodeRecord(e)
+	}
+
+	return d
+}
+
+func (o *ordering) redo(ctx context.Context, e decoded) error {
+	switch e.Kind {
 	case chain.KindSnapshotInstalled:
 		return fmt.Errorf("%w: record %d says that a snapshot took the state's place, and the state is from before: %w",
 			ErrBehind, e.Index, suture.ErrTerminateSupervisorTree)
-	default:
+
+	case chain.KindOrderDecided:
+		o.decision = e.Entry
+		if o.reset != nil {
+			return o.redoDecision() // which refuses it
+		}
+
+	case chain.KindBlockCommitted:
+		o.decision = eventlog.Entry{}
+
+	case chain.KindChainReset:
+		if err := o.redoDecision(); err != nil { // it came before the reset
+			return err
+		}
+	}
+
+	switch m := e.m.(type) {
+	case *logv1.ChainStarted:
+		if o.reset != nil {
+			if err := chain.Succeeds(o.reset, m); err != nil {
+				return brokenAt(e.Index, err)
+			}
+		}
+		o.reset = nil
+		return o.Store.StartChain(ctx, e.Index, m)
+	case *logv1.ChainReset:
+		return o.redoReset(ctx, e.Index, m)
+	case *logv1.BlockCommitted:
+		return o.Store.Redo(ctx, e.Index, m)
+	}
+
+	return nil
+}
+
+// redoDecision decodes the OrderDecided that redo has kept, if it has one. The blocks of all others
+// are committed, and nobody asks for what their decisions say.
+func (o *ordering) redoDecision() error {
+	e := o.decision
+	o.decision = eventlog.Entry{}
+	if e.Kind == 0 {
 		return nil
 	}
 
@@ -422,30 +521,11 @@ func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 		return err
 	}
 
-	return o.redoMessage(ctx, e.Index, m)
-}
-
-func (o *ordering) redoMessage(ctx context.Context, index uint64, m proto.Message) error {
-	switch m := m.(type) {
-	case *logv1.ChainStarted:
-		if o.reset != nil {
-			if err := chain.Succeeds(o.reset, m); err != nil {
-				return brokenAt(index, err)
-			}
-		}
-		o.reset = nil
-		return o.Store.StartChain(ctx, index, m)
-	case *logv1.ChainReset:
-		return o.redoReset(ctx, index, m)
-	case *logv1.OrderDecided:
-		b := chain.BlockFromRecord(m)
-		if err := o.ended(b); err != nil {
-			return brokenAt(index, err)
-		}
-		o.decided, o.decidedIndex = &b, index
-	case *logv1.BlockCommitted:
-		o.decided, o.decidedIndex = nil, 0
-		return o.Store.Redo(ctx, index, m)
+	b := chain.BlockFromRecord(m.(*logv1.OrderDecided))
+	if err := o.ended(b); err != nil {
+		return brokenAt(e.Index, err)
 	}
+	o.decided, o.decidedIndex = &b, e.Index
+
 	return nil
 }

@@ -23,11 +23,23 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// disk is a log without an engine around it.
-type disk struct{ log *eventlog.Log }
+// disk is a log without an engine around it. Where held is set, the news that a BlockCommitted is
+// durable waits for the test.
+type disk struct {
+	log  *eventlog.Log
+	held chan func()
+}
 
 func (d disk) Append(ctx context.Context, recs ...eventlog.Record) (uint64, error) {
 	return d.log.AppendWait(ctx, recs...)
+}
+
+func (d disk) AppendThen(ctx context.Context, done func(uint64, error), recs ...eventlog.Record) error {
+	if d.held != nil {
+		news := done
+		done = func(first uint64, err error) { d.held <- func() { news(first, err) } }
+	}
+	return d.log.AppendFunc(ctx, done, recs...)
 }
 
 func (d disk) AppendNoSync(ctx context.Context, recs ...eventlog.Record) (uint64, error) {
@@ -132,6 +144,12 @@ type rig struct {
 
 func start(t *testing.T) *rig {
 	t.Helper()
+	return startOn(t, nil)
+}
+
+// startOn starts a rig whose BlockCommitted are told to be durable by what it sends to held.
+func startOn(t *testing.T, held chan func()) *rig {
+	t.Helper()
 	log, err := eventlog.Open(filepath.Join(t.TempDir(), "log"), eventlog.Options{SegmentSize: 1 << 20})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
@@ -141,7 +159,7 @@ func start(t *testing.T) *rig {
 		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
 			Build: supervisor.Children(supervisor.Child{
 				ID: "ordering",
-				Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store,
+				Start: ordering.Child(dir, ordering.Config{Log: disk{log, held}, Store: r.store, Pool: r.store,
 					Hooks: r.store.endBlock}),
 			})})
 

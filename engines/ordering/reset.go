@@ -18,8 +18,11 @@ func (o *ordering) end(ctx context.Context, with chain.Renewal) (*logv1.ChainRes
 	if o.reset != nil {
 		return o.reset, nil // repeated by a driver that was cut off
 	}
-	if o.decided != nil {
-		return nil, refusal{fmt.Errorf("%w: %v is decided, and not committed yet", chain.ErrNoReset, *o.decided)}
+	if err := o.finish(ctx); err != nil {
+		return nil, err
+	}
+	if err := o.settle(ctx); err != nil {
+		return nil, err
 	}
 
 	root, err := o.Store.RootAt(ctx, o.state.Period+1)
@@ -41,6 +44,19 @@ func (o *ordering) end(ctx context.Context, with chain.Renewal) (*logv1.ChainRes
 
 	o.reset = rec
 	return rec, nil
+}
+
+// finish commits the held block, if it is decided and not committed yet. The driver has proved that
+// the chain has ended, so it may never deliver that block again.
+func (o *ordering) finish(ctx context.Context) error {
+	if o.decided == nil {
+		return nil
+	}
+	if !o.state.InHold() || o.staged == nil {
+		return refusal{fmt.Errorf("%w: %v is decided, and not committed yet", chain.ErrNoReset, *o.decided)}
+	}
+	_, err := o.commit(ctx, o.decided.Height)
+	return err
 }
 
 // ended returns an error for a message of the log, or of a driver, that cannot come between the end

@@ -113,20 +113,26 @@ func TestAnEndedChainTakesNoBlock(t *testing.T) {
 	require.ErrorIs(t, err, ordering.ErrGenesis)
 }
 
-// A block that was decided before the end of the chain must be committed first.
-func TestAChainDoesNotEndUnderADecidedBlock(t *testing.T) {
+// A held block that was decided is committed when the chain ends, because its driver may never
+// deliver it again. A block that decides on the reset is not: the chain is not in hold before its
+// commit.
+func TestAChainEndsWithTheHeldBlockThatWasDecided(t *testing.T) {
 	r := start(t)
-	r.decide()
-	_, err := r.Order(t.Context(), block(2))
+	r.store.resets = true
+	_, err := r.Order(t.Context(), block(1))
 	require.NoError(t, err)
 	_, err = r.Reset(t.Context(), chain.Renewal{})
 	require.ErrorIs(t, err, chain.ErrNoReset)
-	_, err = r.Commit(t.Context(), 2)
+	_, err = r.Commit(t.Context(), 1)
+	require.NoError(t, err)
+
+	_, err = r.Order(t.Context(), block(2))
 	require.NoError(t, err)
 	reset, err := r.Reset(t.Context(), chain.Renewal{})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, reset.LastHeight)
 	require.EqualValues(t, 1, reset.ResetHeight)
+	require.Equal(t, 2, r.count("BlockCommitted"))
 }
 
 func mustJSON(t *testing.T, v any) string {

@@ -18,7 +18,8 @@ var ErrRouterDown = errors.New("the router has ended")
 func Child(d *Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		t := newTable(supervisor.Incarnation(ctx))
-		d.table.Store(t)
+		before := d.table.Swap(t)
+		before.supersede() // its router may still run, although it was replaced
 		return engines.Spec{
 			Name: Name,
 			Init: func(context.Context, *engines.Server) error { return nil },

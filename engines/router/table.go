@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type Table struct {
 	change chan struct{} // closed, and replaced, at each registration
 	closed chan struct{}
 	reason error // set before closed is closed
+
+	superseded bool // another table has taken its place in the Directory
 
 	born uint64 // the router's incarnation; older engines belong to another table
 }
@@ -130,7 +133,12 @@ func (t *Table) put(m *engines.Mailbox) error {
 		}
 	}
 
-	t.entries.Store(m.Name(), &entry{name: m.Name(), box: m})
+	if v, ok := t.entries.Swap(m.Name(), &entry{name: m.Name(), box: m}); ok && v.(*entry).box != nil {
+		v.(*entry).box.Retire()
+	}
+	if !t.superseded {
+		m.Publish()
+	}
 	t.ended = slices.DeleteFunc(t.ended, func(e *entry) bool { return e.name == m.Name() })
 	close(t.change)
 	t.change = make(chan struct{})
@@ -221,4 +229,46 @@ func (t *Table) close(reason error) {
 	defer t.mu.Unlock()
 	t.reason = reason
 	close(t.closed)
+	t.retire()
+}
+
+// supersede notes that the Directory has another table.
+func (t *Table) supersede() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.superseded = true
+	t.retire()
+}
+
+// retire makes every Address ask the directory again.
+func (t *Table) retire() {
+	t.entries.Range(func(_, v any) bool {
+		if box := v.(*entry).box; box != nil {
+			box.Retire()
+		}
+		return true
+	})
+}
+
+// Stats returns what the living engines are doing, by name. It does not wait for any of them.
+func (t *Table) Stats() []engines.Stat {
+	var out []engines.Stat
+
+	t.entries.Range(func(_, v any) bool {
+		box := v.(*entry).box
+		if box == nil {
+			return true
+		}
+
+		select {
+		case <-box.Done():
+		default:
+			out = append(out, box.Stat())
+		}
+		return true
+	})
+
+	slices.SortFunc(out, func(a, b engines.Stat) int { return strings.Compare(a.Name, b.Name) })
+
+	return out
 }

@@ -100,7 +100,7 @@ func BenchmarkRedo(b *testing.B) {
 			rec.Changes = append(rec.Changes, at(v, &logv1.Change{Key: key, Value: value})...)
 		}
 
-		o, err := d.fold(header{h, rec.BlockHash, now}, rec.Results, rec.Changes, make(map[string]latest))
+		o, err := d.fold(header{h, rec.BlockHash, now}, rec.Results, rec.Changes, d.committedGround())
 		require.NoError(b, err)
 		rec.AppHash = o.next.AppHash
 		b.StartTimer()

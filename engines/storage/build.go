@@ -65,7 +65,7 @@ func (b *Builder) Key(key, value []byte) error {
 	v := chain.Version{Period: b.at.Period, Height: b.at.Height}
 	b.b.Set(latestKey(key), latest{version: v, value: value}.encode(make([]byte, 0, chain.VersionSize+len(value))),
 		nil)
-	b.acc.Add(b.d.hasher.Key(key, value))
+	b.acc.Add(b.d.keyHasher.Key(key, value))
 	b.keys++
 	b.last = append(b.last[:0], key...)
 
@@ -86,7 +86,7 @@ func (b *Builder) ID(r *logv1.TxResult) error {
 		return fmt.Errorf("%w: result of %x: %w", ErrBuild, r.Id, err)
 	}
 
-	leaf := b.d.hasher.ID(r)
+	leaf := b.d.idHasher.ID(r)
 	b.b.Set(appliedKey(r.Id), raw, nil)
 	b.b.Set(expiryKey(r.ValidUntilMs, r.Id), leaf[:], nil)
 	b.acc.Add(leaf)

@@ -227,6 +227,15 @@ func (c Client) BindLog(ctx context.Context, id [16]byte) error {
 	return c.direct(ctx, func(d *DB) error { return d.BindLog(id) })
 }
 
+// GetOf returns the value that a key had after a block (see DB.GetOf).
+func (c Client) GetOf(ctx context.Context, key []byte, period, height uint64) (val []byte, found bool, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		val, found, err = d.GetOf(key, period, height)
+		return err
+	})
+	return val, found, err
+}
+
 // Stat returns figures about the state (see DB.Stat).
 func (c Client) Stat(ctx context.Context) (s Stat, err error) {
 	err = c.direct(ctx, func(d *DB) (err error) {

@@ -48,14 +48,20 @@ type birth struct {
 	leaf apphash.Leaf
 }
 
-// fold returns the outcome of a block: the state that its results and changes turn the committed
-// state into. base holds values that were read before. A block in hold leaves the clock where it
-// is. fold costs O(changes + results + expired ids).
-func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
-	base map[string]latest) (*outcome, error) {
-	now := d.published.Load()
-	o := &outcome{next: now.record, acc: d.acc, results: results, changes: changes}
-	if err := d.foldKeys(o, base); err != nil {
+// fold returns the outcome of a block: the state that its results and changes turn the state before
+// it into. A block in hold leaves the clock where it is. fold costs O(changes + results + expired
+// ids).
+func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change, on *ground) (*outcome, error) {
+	now := on.state
+	o := &outcome{next: now.record, acc: on.acc, results: results, changes: changes}
+	if err := foldResults(o); err != nil {
+		return nil, err
+	}
+
+	ids := d.sumIDs(o.births)
+	defer ids.wait()
+
+	if err := d.foldKeys(o, on); err != nil {
 		return nil, err
 	}
 	reset, err := chain.ResetOf(changes, now.reset)
@@ -69,12 +75,10 @@ func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	if now.held() {
 		clock = now.ClockNs
 	}
-	if err := d.foldExpiry(o, ceilMs(now.ClockNs), ceilMs(clock)); err != nil {
+	if err := d.foldExpiry(o, on, ceilMs(now.ClockNs), ceilMs(clock)); err != nil {
 		return nil, err
 	}
-	if err := d.foldResults(o); err != nil {
-		return nil, err
-	}
+	o.acc.Merge(ids.wait())
 
 	o.next.Height, o.next.BlockHash, o.next.TimeNs, o.next.ClockNs = h.height, h.hash, h.time.UnixNano(), clock
 	o.next.AppHash = o.acc.Hash(now.Period)
@@ -82,7 +86,7 @@ func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	return o, nil
 }
 
-func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
+func (d *DB) foldKeys(o *outcome, on *ground) error {
 	place := make(map[string]int, len(o.changes))
 	o.writes = make([]write, 0, len(o.changes))
 	var unread [][]byte
@@ -98,8 +102,11 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 			continue
 		}
 
-		old, read := base[string(c.Key)]
-		if !read {
+		old, known := on.written(c.Key)
+		if !known {
+			old, known = on.read[string(c.Key)]
+		}
+		if !known {
 			unread, at = append(unread, latestKey(c.Key)), append(at, len(o.writes))
 		}
 
@@ -120,12 +127,12 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 		}
 
 		if w.old.found {
-			o.acc.Remove(d.hasher.Key(w.Key, w.old.value))
+			o.acc.Remove(d.keyHasher.Key(w.Key, w.old.value))
 			o.next.Keys--
 		}
 
 		if !w.Delete {
-			o.acc.Add(d.hasher.Key(w.Key, w.Value))
+			o.acc.Add(d.keyHasher.Key(w.Key, w.Value))
 			o.next.Keys++
 		}
 	}
@@ -136,20 +143,27 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 // foldExpiry adds to o the removal of the ids whose valid_until is at least last and below limit.
 // It comes before the block's own ids, because a plain transaction whose time has passed may be
 // applied again. The ids below last, the limit of the block before, are removed already. A search
-// among them would be slow, because Pebble would step over all their tombstones.
-func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
+// among them would be slow, because Pebble would step over all their tombstones. The ids of a block
+// that is not committed yet are not in Pebble.
+func (d *DB) foldExpiry(o *outcome, on *ground, last, limit int64) error {
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(last, nil), UpperBound: expiryKey(limit, nil)})
 	if err != nil {
 		return d.fail("reading expired ids", err)
 	}
 	defer it.Close()
 
+	var gone removal
+	defer gone.end()
+
 	for ok := it.First(); ok; ok = it.Next() {
 		_, _, leaf, err := decodeExpiry(it.Key(), it.Value())
 		if err != nil {
 			return d.fail("reading expired ids", err)
 		}
-		o.acc.Remove(leaf)
+		if len(o.deaths) == manyDeaths { // all may have expired: to grow on from here would move them all, often
+			o.deaths = slices.Grow(o.deaths, int(min(o.next.IDs, 16*manyDeaths)))
+		}
+		gone.remove(leaf)
 		o.next.IDs--
 		o.deaths = append(o.deaths, bytes.Clone(it.Key()))
 	}
@@ -158,10 +172,22 @@ func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
 		return d.fail("reading expired ids", err)
 	}
 
+	for _, b := range on.births() {
+		if b.ValidUntilMs < last || b.ValidUntilMs >= limit {
+			continue
+		}
+		gone.remove(b.leaf)
+		o.next.IDs--
+		o.deaths = append(o.deaths, expiryKey(b.ValidUntilMs, b.Id))
+	}
+
+	o.acc.Merge(gone.end())
+
 	return nil
 }
 
-func (d *DB) foldResults(o *outcome) error {
+// foldResults adds the new ids to o. Their leaves are not known yet.
+func foldResults(o *outcome) error {
 	for i, r := range o.results {
 		if r.ValidUntilMs == 0 { // refused: it was not applied, so there is nothing to remember
 			continue
@@ -170,10 +196,8 @@ func (d *DB) foldResults(o *outcome) error {
 			return fmt.Errorf("result %d: %w", i, err)
 		}
 
-		leaf := d.hasher.ID(r)
-		o.acc.Add(leaf)
 		o.next.IDs++
-		o.births = append(o.births, birth{r, leaf})
+		o.births = append(o.births, birth{TxResult: r})
 	}
 	return nil
 }
@@ -184,9 +208,9 @@ type local struct {
 	Value []byte
 }
 
-// Commit applies the sealed block: rec is its BlockCommitted, durable in the event log at index.
-// The node-local values go into the same atomic batch. Commit returns errNotStaged if rec is not
-// the record of the sealed block.
+// Commit applies the sealed block, the older one if the next one is staged on it: rec is its
+// BlockCommitted, durable in the event log at index. The node-local values go into the same atomic
+// batch. Commit returns errNotStaged if rec is not the record of the sealed block.
 func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -196,6 +220,10 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) err
 	}
 
 	s, now := d.staged, d.published.Load()
+	if s != nil && s.on.under != nil {
+		s = s.on.under
+	}
+
 	switch {
 	case s == nil || s.outcome == nil:
 		return fmt.Errorf("commit %v: %w: no block is sealed", blockName{rec}, errNotStaged)
@@ -215,6 +243,12 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) err
 	began := time.Now()
 	if err := d.apply(index, s.outcome, local); err != nil {
 		return err
+	}
+	d.caughtUp.Store(true)
+	if d.staged == s {
+		d.staged = nil
+	} else {
+		d.staged.on.under = nil
 	}
 	if d.o.Committed != nil {
 		d.o.Committed(len(rec.Results), time.Since(began))
@@ -242,7 +276,7 @@ func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...local) error
 		return fmt.Errorf("redo record %d: %w", index, err)
 	}
 	o, err := d.fold(header{rec.Height, rec.BlockHash, time.Unix(0, rec.TimeNs)}, rec.Results, rec.Changes,
-		make(map[string]latest))
+		d.committedGround())
 
 	if err != nil {
 		return fmt.Errorf("redo record %d: %w", index, err)
@@ -254,7 +288,11 @@ func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...local) error
 			index, ErrAppHash, blockName{rec}, o.next.AppHash, rec.AppHash)
 	}
 
-	return d.apply(index, o, local)
+	if err := d.apply(index, o, local); err != nil {
+		return err
+	}
+	d.staged = nil
+	return nil
 }
 
 // blockName formats the name of a record's block.
@@ -298,7 +336,7 @@ func (d *DB) apply(index uint64, o *outcome, local []local) error {
 		return err
 	}
 
-	d.acc, d.staged = o.acc, nil
+	d.acc = o.acc
 	d.published.Store(&next)
 	d.recent.drop(ceilMs(next.ClockNs))
 
@@ -365,7 +403,9 @@ func setIDs(b *pebble.Batch, o *outcome) error {
 
 	for _, r := range o.births {
 		var err error
-		if raw, err = (proto.MarshalOptions{}).MarshalAppend(raw[:0], r.TxResult); err != nil {
+		kept := &logv1.TxResult{Id: r.Id, Version: r.Version, Code: r.Code, Data: r.Data, Log: r.Log,
+			ValidUntilMs: r.ValidUntilMs} // events are read from the log
+		if raw, err = (proto.MarshalOptions{}).MarshalAppend(raw[:0], kept); err != nil {
 			return fmt.Errorf("result of %x: %w", r.Id, err)
 		}
 		b.Set(appliedKey(r.Id), raw, nil)

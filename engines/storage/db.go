@@ -88,11 +88,14 @@ type DB struct {
 	failed   chan struct{} // closed after failure is set
 	failure  error
 
-	mu      sync.Mutex // held to stage, commit, flush or prune
-	hasher  *apphash.Hasher
-	acc     apphash.Accumulator
-	staged  *staging
-	flushed uint64 // applied index when the last flush was asked for
+	spoilt   atomic.Bool // an operation did not end as it should: see Reusable
+	caughtUp atomic.Bool // a block was committed since the open: the redo is over
+
+	mu                  sync.Mutex // held to stage, commit, flush or prune
+	keyHasher, idHasher *apphash.Hasher
+	acc                 apphash.Accumulator
+	staged              *staging // may stand on a sealed block that is not committed yet
+	flushed             uint64   // applied index when the last flush was asked for
 
 	pruning                sync.Mutex // held to prune
 	prunedTo, prunedBlocks place      // how far pruning got in this run
@@ -154,7 +157,8 @@ func Open(dir string, o Options) (_ *DB, err error) {
 		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(openError(err), lock.Close()))
 	}
 
-	d := &DB{dir: dir, o: o, lock: lock, failed: make(chan struct{}), hasher: apphash.NewHasher()}
+	d := &DB{dir: dir, o: o, lock: lock, failed: make(chan struct{}), keyHasher: apphash.NewHasher(),
+		idHasher: apphash.NewHasher()}
 	if d.pdb, err = pebble.Open(dir, d.pebbleOptions()); err != nil {
 		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(openError(err), lock.Close()))
 	}
@@ -215,6 +219,7 @@ func (d *DB) pebbleOptions() *pebble.Options {
 		CacheSize:                   d.o.CacheBytes,
 		MemTableSize:                d.o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
+		CompactionConcurrencyRange:  d.compactions,
 		Logger:                      pebbleLogger{d},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { d.fail("in the background", err) },
@@ -226,6 +231,15 @@ func (d *DB) pebbleOptions() *pebble.Options {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most looked up ids are new and therefore absent
 	}
 	return po
+}
+
+// compactions returns how many compactions may run. Until the first commit, none runs unless there
+// is a backlog: after a crash, those that it cut off would take the processors from the redo.
+func (d *DB) compactions() (lower, upper int) {
+	if d.caughtUp.Load() {
+		return 1, 1
+	}
+	return 0, 1
 }
 
 // pebbleLogger passes Pebble's diagnostics on, and keeps Pebble from ending the process by itself.
@@ -403,6 +417,22 @@ func (d *DB) Close() error {
 	}
 
 	return errors.Join(flush, err, d.lock.Close())
+}
+
+// Reusable reports whether another incarnation of storage may use the DB: it has not failed, and
+// each operation of the engine on it has returned, without a sign of damage. What the operations
+// wrote is in it then, and what is staged is of no use any more.
+func (d *DB) Reusable() bool { return !d.spoilt.Load() && !d.o.ReadOnly && d.Err() == nil }
+
+// Renew prepares the DB for another incarnation of storage: no block is staged. It reports whether
+// the DB is still reusable.
+func (d *DB) Renew() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	d.staged = nil
+
+	return d.Reusable()
 }
 
 // get returns a copy of the value of a key. key includes the byte of its space.

@@ -145,7 +145,22 @@ func (e *engine) watch(ctx context.Context) error {
 	})
 }
 
-func (e *engine) do(f func(*DB) error) error { return e.grant.Do(f) }
+// do calls f with the state. If f panics, or meets an error that ends the incarnation, the next
+// incarnation gets a state that was opened anew.
+func (e *engine) do(f func(*DB) error) error {
+	return e.grant.Do(func(d *DB) (err error) {
+		whole := false
+		defer func() {
+			if !whole || fatal(err) != nil {
+				d.spoilt.Store(true)
+			}
+		}()
+
+		err = f(d)
+		whole = true
+		return err
+	})
+}
 
 // fatal returns err if it must end the incarnation: the state has failed or is damaged, or this
 // incarnation was fenced off. It returns nil for all other errors, which concern only the caller.

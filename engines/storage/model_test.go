@@ -118,6 +118,25 @@ type machine struct {
 	m    *model
 	txs  [][]byte
 	next int // number of the next transaction
+
+	// The sealed block whose commit is put off: its record, which the model has applied.
+	late      *logv1.BlockCommitted
+	lateIndex uint64
+}
+
+// settle commits the sealed block whose commit was put off.
+func (s *machine) settle(t *rapid.T) {
+	if rec := s.late; rec != nil {
+		s.late = nil
+		require.NoError(t, s.d.Commit(s.lateIndex, rec, local{"local", rec.BlockHash}))
+	}
+}
+
+// maybeSettle settles at a moment that is drawn.
+func (s *machine) maybeSettle(t *rapid.T) {
+	if s.late != nil && rapid.IntRange(0, 3).Draw(t, "commit now") == 0 {
+		s.settle(t)
+	}
 }
 
 var modelKeys = []string{"\x00", "a", "a\x00", "ab", "b", "c", "d", "\xff", "\xff\xff"}
@@ -163,8 +182,18 @@ func drawChanges(t *rapid.T, v chain.Version) []*logv1.Change {
 	return at(v, cs...)
 }
 
-// Block delivers one or more blocks for a height, and commits the last.
-func (s *machine) Block(t *rapid.T) {
+// Blocks makes a few blocks. Each may be staged, executed and sealed while the one before waits for
+// its commit.
+func (s *machine) Blocks(t *rapid.T) {
+	for range rapid.IntRange(1, 3).Draw(t, "blocks") {
+		s.block(t)
+	}
+	s.settle(t)
+}
+
+// block delivers one or more blocks for a height, and seals the last. It commits the block before
+// it, and leaves its own commit to settle.
+func (s *machine) block(t *rapid.T) {
 	last := s.m.clock
 	if last.IsZero() {
 		last = genesis
@@ -176,6 +205,7 @@ func (s *machine) Block(t *rapid.T) {
 	}
 
 	staged := s.stage(t, time, true)
+	s.settle(t)
 	rec := committed(staged)
 	for range rapid.IntRange(0, 2).Draw(t, "other records") {
 		s.m.append(nil)
@@ -184,7 +214,8 @@ func (s *machine) Block(t *rapid.T) {
 	index := s.m.append(rec)
 	s.m.apply(rec)
 	require.Equal(t, s.m.hash(), rec.AppHash, "the app hash is the one of the state computed from nothing (I3)")
-	require.NoError(t, s.d.Commit(index, rec, local{"local", rec.BlockHash}))
+	s.late, s.lateIndex = rec, index
+	s.maybeSettle(t)
 }
 
 // stage executes a block, whole or in part.
@@ -199,8 +230,13 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) chain.Stage
 	}
 
 	b := block(s.d, blockTime, txs...)
+	if s.late != nil {
+		b.Height = s.late.Height + 1
+		b.Hash = b.ContentHash()
+	}
 	refused, err := s.d.Begin(b)
 	require.NoError(t, err)
+	s.maybeSettle(t)
 
 	if rapid.Bool().Draw(t, "again") {
 		again, err := s.d.Begin(b)
@@ -258,6 +294,7 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) chain.Stage
 		if !whole && n == len(open)/2 {
 			return chain.Staged{}
 		}
+		s.maybeSettle(t)
 
 		for _, j := range open {
 			if finished[j] {
@@ -493,8 +530,8 @@ func (s *machine) checkResult(t *rapid.T, raw []byte) {
 }
 
 // Random histories are compared with the model: versions, refusals, results and app hashes,
-// whatever is delivered again, dropped, lost in a crash, restarted or pruned meanwhile (I2, I3,
-// I4).
+// whatever is delivered again, dropped, lost in a crash, restarted or pruned meanwhile, and whether
+// or not the block before is committed while a block is executed (I2, I3, I4).
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &machine{
@@ -514,7 +551,7 @@ func TestModel(t *testing.T) {
 		rec := chainStarted(1)
 		require.NoError(t, s.d.StartChain(s.m.append(rec), rec))
 		t.Repeat(map[string]func(*rapid.T){
-			"Block": s.Block, "Block again": s.Block, "Block once more": s.Block,
+			"Blocks": s.Blocks, "Blocks again": s.Blocks, "Blocks once more": s.Blocks,
 			"Reset": s.Reset, "Flush": s.Flush, "Prune": s.Prune, "Restart": s.Restart, "Crash": s.Crash,
 			"": s.Check,
 		})
@@ -535,7 +572,7 @@ func TestAppHashForgetsTheWay(t *testing.T) {
 			b := block(d, genesis)
 			_, err := d.Begin(b)
 			require.NoError(t, err)
-			o, err := d.fold(header{v.Height, b.Hash, b.Time}, nil, at(v, changes...), make(map[string]latest))
+			o, err := d.fold(header{v.Height, b.Hash, b.Time}, nil, at(v, changes...), d.committedGround())
 			require.NoError(t, err)
 			require.NoError(t, d.apply(uint64(i+2), o, nil))
 		}

@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // Pinned is the committed state at one height. It can be read piece by piece for any length of
 // time, beside commits and beside restarts of the engines that use the state. Closing the DB closes
 // it too. It is safe for concurrent use.
 type Pinned struct {
-	d  *DB
-	at record
+	d     *DB
+	at    record
+	reset *chain.Reset // as in chain.State
 
 	mu sync.Mutex
 	s  *Reader // nil: closed
@@ -25,7 +28,7 @@ func (d *DB) Pin() (*Pinned, error) {
 		return nil, err
 	}
 
-	p := &Pinned{d: d, s: s, at: s.now.record}
+	p := &Pinned{d: d, s: s, at: s.now.record, reset: s.now.reset}
 	d.pinning.Lock()
 	defer d.pinning.Unlock()
 
@@ -43,6 +46,14 @@ func (p *Pinned) Height() uint64 { return p.at.Height }
 
 // Period returns the period of Height.
 func (p *Pinned) Period() uint64 { return p.at.Period }
+
+// Reset returns the reset that is due in the pinned state, or nil if none is.
+func (p *Pinned) Reset() *chain.Reset {
+	if p.reset == nil || p.reset.Epoch != p.at.Period {
+		return nil
+	}
+	return p.reset
+}
 
 // ChainID returns the chain's name.
 func (p *Pinned) ChainID() string { return p.at.ChainID }

@@ -40,6 +40,30 @@ func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64
 	return value, found, height, nil
 }
 
+// GetOf returns the value that key had after a block of any period. height 0, or the height before
+// a period's first block, means as the period began. Errors: ErrNotCommitted, ErrPruned.
+func (d *DB) GetOf(key []byte, period, height uint64) (value []byte, found bool, err error) {
+	if err := d.Err(); err != nil {
+		return nil, false, err
+	}
+
+	at := place{period, height}
+	if now := d.published.Load(); (place{now.Period, now.Height}).before(at) {
+		return nil, false, fmt.Errorf("height %d of period %d: %w: the latest is %d of period %d", height, period,
+			ErrNotCommitted, now.Height, now.Period)
+	}
+	value, found, err = d.readAt(key, chain.Version{Period: period, Height: height, Index: math.MaxUint32})
+	if err != nil {
+		return nil, false, err
+	}
+	if p := d.published.Load().pruned; at.before(p) { // see Get
+		return nil, false, fmt.Errorf("height %d of period %d: %w: the oldest is %d of period %d", height, period,
+			ErrPruned, p.Height, p.Period)
+	}
+
+	return value, found, nil
+}
+
 // readable returns nil if a height of the current period can be read, and otherwise ErrNotCommitted
 // or ErrPruned.
 func (p *published) readable(height uint64) error {

@@ -24,9 +24,10 @@ type staging struct {
 	hooksRan bool            // no more of them are taken
 
 	used   int                      // the bytes used of chain.MaxOutcomeBytes
-	newest map[string]*logv1.Change // what the block wrote last, by key
-	base   map[string]latest        // what was committed, for the keys that were read or written
+	newest map[string]*logv1.Change // what the block wrote last, by key; after Seal, with its hooks
+	ids    map[chain.TxID]int       // the first place of each id
 
+	on      *ground
 	outcome *outcome // after Seal
 }
 
@@ -39,9 +40,11 @@ type slot struct {
 	changes      []*logv1.Change // held until its turn
 }
 
-// Begin stages b and drops what was staged before. It returns an entry for each transaction: nil if
-// it is to be executed, and a result if it is refused. Refusals depend on b and the committed state
-// alone, so the same block gets the same refusals however often it is delivered:
+// Begin stages b and drops what was staged before. If a sealed block is the one before b, Begin
+// keeps it, and stages b on its outcome; only one sealed block at a time may wait for its commit.
+// It returns an entry for each transaction: nil if it is to be executed, and a result if it is
+// refused. Refusals depend on b and the state before it alone, so the same block gets the same
+// refusals however often it is delivered, and whether or not the block before it is committed:
 //
 //	CODE_LIMIT      longer than max_tx_bytes
 //	CODE_MALFORMED  chain.DecodeTx cannot read it
@@ -59,7 +62,8 @@ func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 	if err := d.Err(); err != nil {
 		return nil, err
 	}
-	now := d.published.Load()
+	on := d.ground(b)
+	now := on.state
 	if err := now.belongs(b, b.ChainID, b.Period, b.Height); err != nil {
 		return nil, err
 	}
@@ -71,8 +75,8 @@ func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 	}
 
 	s := &staging{
-		block: b, slots: make([]slot, len(b.Txs)),
-		newest: make(map[string]*logv1.Change), base: make(map[string]latest), first: now.begins(b),
+		block: b, slots: make([]slot, len(b.Txs)), on: on,
+		newest: make(map[string]*logv1.Change), first: now.begins(b),
 	}
 	for _, c := range s.first {
 		s.newest[string(c.Key)] = c
@@ -109,6 +113,13 @@ func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 // same id in the block.
 func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Code, why string)) error {
 	first := make(map[chain.TxID]int, len(s.slots))
+	again := make(map[chain.TxID]string)
+	repeats := func(id chain.TxID, r *logv1.TxResult) {
+		// An id whose time has passed counts as forgotten: committing this block removes it.
+		if r.ValidUntilMs >= g.expired {
+			again[id] = fmt.Sprintf("applied before, at %v", chain.VersionFromProto(r.Version))
+		}
+	}
 	keys, at := make([][]byte, 0, len(s.slots)), make([]int, 0, len(s.slots))
 
 	for i := range s.slots {
@@ -123,6 +134,10 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 		}
 
 		first[slot.id] = i
+		if r := s.on.result(slot.id); r != nil {
+			repeats(slot.id, r)
+			continue
+		}
 		if !d.mayHave(slot.id) {
 			continue
 		}
@@ -130,13 +145,12 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 		keys, at = append(keys, appliedKey(slot.id[:])), append(at, i)
 	}
 
-	again := make(map[chain.TxID]string)
+	s.ids = first
 	err := d.lookup(keys, func(k int, value []byte) error {
 		slot := &s.slots[at[k]]
 		r, err := decodeResult(slot.id, value)
-		// An id whose time has passed counts as forgotten: committing this block removes it.
-		if err == nil && r.ValidUntilMs >= g.expired {
-			again[slot.id] = fmt.Sprintf("applied before, at %v", chain.VersionFromProto(r.Version))
+		if err == nil {
+			repeats(slot.id, r)
 		}
 		return err
 	})
@@ -231,8 +245,8 @@ func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 }
 
 // Read returns the value of key as of just before v: the last write of an earlier version of the
-// staged block, or else the committed value. The error is errNotReady while earlier versions have
-// not finished (see nextTurn), and errNotStaged for a version that is not being executed. The
+// staged block, or else the value before the block. The error is errNotReady while earlier versions
+// have not finished (see nextTurn), and errNotStaged for a version that is not being executed. The
 // caller must not modify the value.
 func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err error) {
 	d.mu.Lock()
@@ -249,8 +263,16 @@ func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err er
 		return c.Value, !c.Delete, nil
 	}
 
-	old, err := d.committed(s.base, key)
+	old, err := d.before(s.on, key)
 	return old.value, old.found, err
+}
+
+// before returns the value of key before a block.
+func (d *DB) before(on *ground, key []byte) (latest, error) {
+	if l, ok := on.written(key); ok {
+		return l, nil
+	}
+	return d.committed(on.read, key)
 }
 
 // committed returns the latest committed value of key. It keeps the value in cache.
@@ -312,6 +334,8 @@ func checkFinish(v chain.Version, id chain.TxID, changes []*logv1.Change, r *log
 		return errors.New("finished without a result")
 	case len(r.Id) != 0 && string(r.Id) != string(id[:]):
 		return fmt.Errorf("the result is of transaction %x, want %v", clip(r.Id), id)
+	case r.Code != logv1.Code_CODE_OK && len(r.Events) > 0:
+		return fmt.Errorf("%d events of a transaction that ended with %v, want none", len(r.Events), r.Code)
 	case r.Code != logv1.Code_CODE_OK && len(changes) > 0:
 		return fmt.Errorf("%d changes of a transaction that ended with %v, want none", len(changes), r.Code)
 	}
@@ -350,10 +374,11 @@ func (s *staging) advance() {
 // account reserves room for a slot in the block's outcome, or fails its transaction if not enough
 // is left. It follows the order of the block, so all nodes fail the same transactions.
 func (s *staging) account(slot *slot) {
-	n := len(slot.result.Data) + outcomeSize(slot.changes)
+	n := len(slot.result.Data) + outcomeSize(slot.changes) + chain.EmittedSize(slot.result.Events)
 
 	if left := chain.MaxOutcomeBytes - s.used; n > left {
 		slot.result.Code, slot.result.Data, slot.changes = logv1.Code_CODE_LIMIT, nil, nil
+		slot.result.Events = nil
 		slot.result.Log = fmt.Sprintf("it answers and writes %d bytes, and of the %d of its block there are %d left", n,
 			chain.MaxOutcomeBytes, left)
 		return
@@ -389,7 +414,7 @@ func (d *DB) EndBlock(v chain.Version, changes []*logv1.Change) error {
 	if err := checkChanges(v, changes); err != nil {
 		return fmt.Errorf("hooks at %v: %w", v, err)
 	}
-	if len(changes) > 0 && d.published.Load().held() {
+	if len(changes) > 0 && s.on.state.held() {
 		return fmt.Errorf("hooks at %v: they write in %v, which changes nothing until the reset", v, s.block)
 	}
 	if n := outcomeSize(changes); n > chain.MaxHookBytes {
@@ -459,12 +484,15 @@ func (d *DB) Seal() (chain.Staged, error) {
 		}
 		changes = append(changes, s.hooks...)
 
-		o, err := d.fold(header{s.block.Height, s.block.Hash, s.block.Time}, results, changes, s.base)
+		o, err := d.fold(header{s.block.Height, s.block.Hash, s.block.Time}, results, changes, s.on)
 		if err != nil {
 			return chain.Staged{}, err
 		}
 
 		s.outcome = o
+		for _, c := range s.hooks {
+			s.newest[string(c.Key)] = c // for the block after this one
+		}
 	}
 
 	return chain.Staged{Block: s.block, Results: s.outcome.results, Changes: s.outcome.changes,

@@ -3,10 +3,12 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -15,6 +17,40 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
+
+// The ids of a large block are summed beside its keys, and those that expire are removed in chunks
+// on another core. The scan sums all again, in one piece (I3).
+func TestIDsOfALargeBlockAreSummedBesideItsKeys(t *testing.T) {
+	const many = removalChunk + forkIDs
+	d, other := started(t), started(t)
+	for index, now := range []time.Time{genesis, genesis.Add(time.Second), genesis.Add(2 * window)} {
+		var txs [][]byte
+		for i := range many {
+			txs = append(txs, tx(t, index*many+i, now.Add(window)))
+		}
+
+		b := block(d, now, txs...)
+		_, err := d.Begin(b)
+		require.NoError(t, err)
+
+		for i := range txs {
+			v := chain.Version{Period: 1, Height: b.Height, Index: uint32(i)}
+			c := at(v, put(fmt.Sprint("key ", i), fmt.Sprint(index)))
+			require.NoError(t, d.Finish(v, c, &logv1.TxResult{Data: []byte("done")}))
+		}
+
+		s, err := d.Seal()
+		require.NoError(t, err)
+		require.NoError(t, d.Commit(uint64(index+2), committed(s)))
+		require.NoError(t, other.Redo(uint64(index+2), committed(s)))
+		require.NoError(t, d.VerifyScan(t.Context(), nil))
+		require.NoError(t, other.VerifyScan(t.Context(), nil))
+	}
+
+	stat, err := d.Stat()
+	require.NoError(t, err)
+	require.EqualValues(t, many, stat.IDs, "those of the first two blocks have expired")
+}
 
 // A scan finds and names damage that was done behind the DB's back.
 func TestVerifyScanNamesWhatDiffers(t *testing.T) {

@@ -86,7 +86,7 @@ var unbounded = &logv1.Params{MaxTxOps: math.MaxUint64, MaxTxSteps: math.MaxUint
 // run runs one hook, and keeps its writes if it succeeds. It runs in a goroutine of its own, so
 // that runtime.Goexit in the hook is a failure of the hook and not of the caller.
 func (e *ending) run(ctx context.Context, b chain.BlockBackend) (code logv1.Code, log string, err error) {
-	v := &view{ctx: ctx, backend: b.Name(), store: e, params: unbounded, placed: true,
+	v := &view{ctx: ctx, backend: b.Name(), store: e, params: unbounded, placed: true, hook: true,
 		at: chain.Placement{Version: e.block.HookVersion(), Time: e.block.Time}}
 	code, log = logv1.Code_CODE_PANICKED, "the hook ended its goroutine"
 

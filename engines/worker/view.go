@@ -29,7 +29,9 @@ type view struct {
 	running bool // the backend's code runs, and mark says so
 
 	writes []*logv1.Change // in write order, the last one of a key counts
-	latest map[string]int  // key → its newest place in writes
+	latest map[string]int  // key → its newest place in writes, once there are manyWrites
+	events []*logv1.Emitted
+	hook   bool // the view is a hook's
 	ops    uint64
 	steps  uint64
 
@@ -146,8 +148,7 @@ func (v *view) Get(key []byte) ([]byte, bool, error) {
 		return nil, false, err
 	}
 
-	if i, own := v.latest[string(key)]; own {
-		c := v.writes[i]
+	if c := v.written(key); c != nil {
 		return bytes.Clone(c.Value), !c.Delete, nil
 	}
 
@@ -192,12 +193,56 @@ func (v *view) write(c *logv1.Change) error {
 	if !chain.MayWrite(v.backend, c.Key) {
 		return v.over(fmt.Errorf("%w: %.60q", chain.ErrReservedKey, c.Key))
 	}
-	if v.latest == nil {
-		v.latest = make(map[string]int)
+	v.writes = append(v.writes, c)
+	if len(v.writes) < manyWrites {
+		return nil
 	}
 
-	v.latest[string(c.Key)] = len(v.writes)
-	v.writes = append(v.writes, c)
+	if v.latest == nil {
+		v.latest = make(map[string]int, 2*manyWrites)
+		for i, w := range v.writes {
+			v.latest[string(w.Key)] = i
+		}
+	}
+	v.latest[string(c.Key)] = len(v.writes) - 1
+
+	return nil
+}
+
+// manyWrites is the number of writes from which on a map finds a key sooner than a look at each.
+// Most transactions write less, and a map costs more than all the rest of such a transaction.
+const manyWrites = 16
+
+// written returns the last write of key, or nil.
+func (v *view) written(key []byte) *logv1.Change {
+	if v.latest != nil {
+		if i, ok := v.latest[string(key)]; ok {
+			return v.writes[i]
+		}
+		return nil
+	}
+
+	for i := len(v.writes) - 1; i >= 0; i-- {
+		if c := v.writes[i]; bytes.Equal(c.Key, key) {
+			return c
+		}
+	}
+	return nil
+}
+
+func (v *view) Emit(typ string, attributes ...chain.Attribute) error {
+	if err := v.op(); err != nil {
+		return err
+	}
+	if v.hook {
+		return v.over(fmt.Errorf("%w: a hook cannot emit", chain.ErrBadEvent))
+	}
+
+	e, err := chain.NewEmitted(typ, attributes)
+	if err != nil {
+		return v.over(err)
+	}
+	v.events = append(v.events, e)
 
 	return nil
 }
@@ -231,7 +276,7 @@ func (v *view) Step(n uint64) error {
 // isLimit reports whether err is the error of a limit that holds on every chain.
 func isLimit(err error) bool {
 	for _, l := range []error{chain.ErrTooManyOps, chain.ErrTooManySteps, chain.ErrKeyTooLong,
-		chain.ErrValueTooLong, chain.ErrResultTooBig} {
+		chain.ErrValueTooLong, chain.ErrResultTooBig, chain.ErrBadEvent} {
 		if errors.Is(err, l) {
 			return true
 		}

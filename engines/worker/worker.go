@@ -56,7 +56,8 @@ var errWithdrawn = errors.New("the transaction was withdrawn")
 
 // Serve executes the job and hands its result in. A worker is a temporary child, which no
 // supervisor restarts.
-func (w Worker) Serve(ctx context.Context) error {
+func (w *Worker) Serve(ctx context.Context) error {
+	growStack()
 	v := &view{ctx: ctx, id: w.ID, backend: w.Tx.Backend, store: w.Store, marks: w.Marks, params: w.Params,
 		place: w.Place}
 	if w.Late {
@@ -65,8 +66,20 @@ func (w Worker) Serve(ctx context.Context) error {
 	return w.finish(v, w.execute(v))
 }
 
+// growStack grows the stack of a new goroutine to what an execution needs, 4 KiB, while it holds
+// few frames. The runtime would do it later, and have more frames to move.
+//
+//go:noinline
+func growStack() {
+	var room [1536]byte
+	touch(&room)
+}
+
+//go:noinline
+func touch(room *[1536]byte) { room[0] = 1 }
+
 // finish waits for the transaction's place and hands the result in.
-func (w Worker) finish(v *view, result *logv1.TxResult) error {
+func (w *Worker) finish(v *view, result *logv1.TxResult) error {
 	v.wait() // poisons the view if there is no place
 	if errors.Is(v.poisoned, errWithdrawn) {
 		return nil
@@ -101,7 +114,7 @@ func (w Worker) finish(v *view, result *logv1.TxResult) error {
 // poisoned, a panic becomes the result. If it is, the panic continues and the worker crashes.
 // runtime.Goexit in the backend is treated like a panic, but it cannot be stopped, so execute hands
 // in the result while the goroutine ends.
-func (w Worker) execute(v *view) (result *logv1.TxResult) {
+func (w *Worker) execute(v *view) (result *logv1.TxResult) {
 	if v.poisoned != nil {
 		return nil
 	}
@@ -135,12 +148,16 @@ func (w Worker) execute(v *view) (result *logv1.TxResult) {
 		w.finish(v, result) // on an error, the pool learns it from the worker's end
 	}()
 
-	if err := w.Backend.Check(w.Tx.Body); err != nil {
-		returned = true
-		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: err.Error()}
+	prepared := w.Prepared
+	if prepared == nil {
+		var err error
+		if prepared, err = chain.PrepareTx(w.Backend, w.Tx); err != nil {
+			returned = true
+			return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: err.Error()}
+		}
 	}
 
-	data, err := w.Backend.Execute(v, w.Tx.Body)
+	data, err := chain.ExecuteTx(w.Backend, v, w.Tx.Body, prepared)
 	returned = true
 
 	switch max := w.Params.GetMaxResultBytes(); {
@@ -158,5 +175,5 @@ func (w Worker) execute(v *view) (result *logv1.TxResult) {
 			Log: fmt.Sprintf("%v: %d bytes, want at most %d", chain.ErrResultTooBig, len(data), max)}
 	}
 
-	return &logv1.TxResult{Code: logv1.Code_CODE_OK, Data: data}
+	return &logv1.TxResult{Code: logv1.Code_CODE_OK, Data: data, Events: v.events}
 }

@@ -46,8 +46,8 @@ func (s *store) Finish(_ context.Context, v chain.Version, c []*logv1.Change, r 
 
 var place = chain.Placement{Version: chain.Version{Height: 3, Index: 7}, Time: time.UnixMilli(1_000)}
 
-func job(s *store, c code) Worker {
-	j := Worker{Store: s, Job: chain.Job{ID: chain.TxID{1}, Tx: chain.Tx{Backend: "code"}, Backend: c,
+func job(s *store, c code) *Worker {
+	j := &Worker{Store: s, Job: chain.Job{ID: chain.TxID{1}, Tx: chain.Tx{Backend: "code"}, Backend: c,
 		Params: chain.DefaultParams(), Place: make(chan chain.Placement, 1)}}
 	j.Place <- place
 	return j
@@ -399,4 +399,27 @@ func TestAPanicOfCheckIsAResult(t *testing.T) {
 	j.Backend = badCheck{}
 	require.NoError(t, j.Serve(t.Context()))
 	require.Equal(t, logv1.Code_CODE_PANICKED, s.result.Code)
+}
+
+// sealed is a backend whose transactions have the nonce 7.
+type sealed struct{ code }
+
+func (sealed) CheckSeal(tx chain.Tx) error {
+	if string(tx.Nonce) != "7" {
+		return errors.New("the nonce is not 7")
+	}
+	return nil
+}
+
+// A block refuses a body in a transaction that it was not made for (chain.Sealed), also one that no
+// pool has seen.
+func TestABrokenSealIsAResult(t *testing.T) {
+	for nonce, want := range map[string]logv1.Code{"7": logv1.Code_CODE_OK, "8": logv1.Code_CODE_MALFORMED} {
+		s := &store{}
+		w := job(s, nil)
+		w.Backend = sealed{func(chain.View) ([]byte, error) { return nil, nil }}
+		w.Tx.Nonce = []byte(nonce)
+		require.NoError(t, w.Serve(t.Context()))
+		require.Equal(t, want, s.result.Code)
+	}
 }

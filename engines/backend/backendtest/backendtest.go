@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // State is a replicated state in memory. The zero value is empty and ready for use. It is not safe
@@ -31,12 +32,14 @@ type State struct {
 	Reads    int    // number of those calls that wait for the place in the order
 	Steps    uint64 // counted by Step
 	Returned error  // the error that the backend returned, even if the view failed
+
+	Events []*logv1.Emitted // emitted; nil if Execute failed
 }
 
 // Execute runs the body, and keeps its writes if it succeeds. It returns the backend's result and
 // error; the error of a failed view takes precedence.
 func (s *State) Execute(b chain.Backend, body []byte) ([]byte, error) {
-	s.Calls, s.Steps, s.Reads = 0, 0, 0
+	s.Calls, s.Steps, s.Reads, s.Events = 0, 0, 0, nil
 	v := &view{state: s, keys: maps.Clone(s.Keys)}
 	if v.keys == nil {
 		v.keys = map[string]string{}
@@ -51,7 +54,7 @@ func (s *State) Execute(b chain.Backend, body []byte) ([]byte, error) {
 		return nil, err
 	}
 
-	s.Keys = v.keys
+	s.Keys, s.Events = v.keys, v.events
 
 	return data, nil
 }
@@ -59,6 +62,8 @@ func (s *State) Execute(b chain.Backend, body []byte) ([]byte, error) {
 type view struct {
 	state  *State
 	keys   map[string]string
+	events []*logv1.Emitted
+	hook   bool
 	failed error
 }
 
@@ -116,6 +121,24 @@ func (v *view) check(key, value []byte) error {
 	}
 
 	return v.failed
+}
+
+func (v *view) Emit(typ string, attributes ...chain.Attribute) error {
+	if err := v.call(); err != nil {
+		return err
+	}
+
+	e, err := chain.NewEmitted(typ, attributes)
+	if v.hook {
+		err = chain.ErrBadEvent
+	}
+	if err != nil {
+		v.failed = err
+		return err
+	}
+	v.events = append(v.events, e)
+
+	return nil
 }
 
 func (v *view) Version() (chain.Version, error) {

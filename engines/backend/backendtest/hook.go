@@ -13,7 +13,7 @@ import (
 func (s *State) EndBlock(b chain.BlockBackend, at chain.Block) error {
 	s.Calls, s.Steps, s.Reads = 0, 0, 0
 	s.Version, s.BlockTime = at.HookVersion(), at.Time
-	v := &view{state: s, keys: maps.Clone(s.Keys)}
+	v := &view{state: s, keys: maps.Clone(s.Keys), hook: true}
 	if v.keys == nil {
 		v.keys = map[string]string{}
 	}

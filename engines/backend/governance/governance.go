@@ -15,7 +15,6 @@ package governance
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -86,20 +85,41 @@ func DecodeSet(b []byte) (s Set, err error) {
 type Backend struct {
 	key     ed25519.PublicKey
 	chainID string
-	genesis []Validator
-	offset  uint64 // of resets; 0: there are none
+	genesis []Validator // sorted, whatever order the source has: it enters the state
+	offset  uint64      // of resets; 0: there are none
+	prunes  bool        // resets drop the history, and no more
 }
 
 // New returns the backend of a chain that began with the validators in genesis. If key is empty,
 // the backend refuses every change.
 func New(key []byte, chainID string, genesis []Validator) *Backend {
-	return &Backend{key: key, chainID: chainID, genesis: genesis}
+	return &Backend{key: key, chainID: chainID, genesis: sorted(genesis)}
 }
 
 var _ chain.Backend = (*Backend)(nil)
 
 // Name implements chain.Backend.
 func (*Backend) Name() string { return Name }
+
+var _ chain.StartedBackend = (*Backend)(nil)
+
+// ForStart implements chain.StartedBackend: the set with which the chain began is that of the
+// record, whatever the genesis files say by now. A later epoch begins with another set, and a reset
+// rewrites CometBFT's genesis.
+func (b *Backend) ForStart(rec *logv1.ChainStarted) chain.Backend {
+	var set []Validator
+	for _, v := range rec.Validators {
+		set = append(set, Validator{PubKey: v.PubKey, Power: v.Power})
+	}
+	with := *b
+	with.genesis = sorted(set)
+	return &with
+}
+
+// sorted returns a copy of a set, sorted by key.
+func sorted(set []Validator) []Validator {
+	return slices.SortedFunc(slices.Values(set), func(a, b Validator) int { return bytes.Compare(a.PubKey, b.PubKey) })
+}
 
 // Check implements chain.Backend. It verifies the signature of the body.
 func (b *Backend) Check(body []byte) error {
@@ -209,10 +229,6 @@ func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.offset > 0 && len(next) > 1 {
-		return nil, fmt.Errorf("%w, and genesis.json allows resets: the change leaves %d validators", ErrNotYet,
-			len(next))
-	}
 
 	out, err := json.Marshal(Set{Sequence: c.Sequence, Period: at.Period, Height: at.Height, Validators: next})
 	if err != nil {
@@ -257,9 +273,7 @@ func Apply(set, updates []Validator) ([]Validator, error) {
 		sum += v.Power
 	}
 
-	slices.SortFunc(next, func(a, b Validator) int { return cmp.Or(bytes.Compare(a.PubKey, b.PubKey)) })
-
-	return next, nil
+	return sorted(next), nil
 }
 
 // Updates returns the changes to the validator set that a block makes, from the applied governance

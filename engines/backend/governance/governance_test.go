@@ -19,12 +19,13 @@ type view struct {
 	at  chain.Version
 }
 
-func (v *view) Get([]byte) ([]byte, bool, error) { return v.set, v.set != nil, nil }
-func (v *view) Put(_, value []byte) error        { v.set = value; return nil }
-func (v *view) Delete([]byte) error              { v.set = nil; return nil }
-func (v *view) Version() (chain.Version, error)  { return v.at, nil }
-func (v *view) BlockTime() (time.Time, error)    { return time.Time{}, nil }
-func (v *view) Step(uint64) error                { return nil }
+func (v *view) Get([]byte) ([]byte, bool, error)      { return v.set, v.set != nil, nil }
+func (v *view) Put(_, value []byte) error             { v.set = value; return nil }
+func (v *view) Delete([]byte) error                   { v.set = nil; return nil }
+func (v *view) Version() (chain.Version, error)       { return v.at, nil }
+func (v *view) BlockTime() (time.Time, error)         { return time.Time{}, nil }
+func (v *view) Emit(string, ...chain.Attribute) error { return nil }
+func (v *view) Step(uint64) error                     { return nil }
 
 var keys = func() (out [101]ed25519.PrivateKey) {
 	for n := range out {

@@ -23,10 +23,6 @@ const resetDomain = "coppice: reset of the chain\n"
 var (
 	ErrNoResets = errors.New(`genesis.json has no "resets", so the chain is never reset`)
 	ErrResetDue = errors.New("a reset is due already")
-
-	// ErrNotYet: resets of a chain of several validators need what peers tell each other about
-	// them, which this version does not have.
-	ErrNotYet = errors.New("resets of a chain with several validators are not supported yet")
 )
 
 // SignReset returns the body of a transaction with a signed reset.
@@ -46,6 +42,16 @@ func (b *Backend) WithResets(offset uint64) *Backend {
 	return &with
 }
 
+// For returns b with the resets of a genesis; nil stands for none.
+func (b *Backend) For(r *chain.Resets) *Backend {
+	if r == nil {
+		return b
+	}
+	with := b.WithResets(r.Offset)
+	with.prunes = r.Prunes()
+	return with
+}
+
 // openReset verifies the text of a reset whose signature is valid.
 func (b *Backend) openReset(text []byte) (c ResetChange, err error) {
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -56,7 +62,7 @@ func (b *Backend) openReset(text []byte) (c ResetChange, err error) {
 		return c, fmt.Errorf("reset: %w", err)
 	case c.ChainID != b.chainID:
 		return c, fmt.Errorf("a reset of chain %q, this is %q", c.ChainID, b.chainID)
-	case b.offset == 0:
+	case b.offset == 0 && !b.prunes:
 		return c, ErrNoResets
 	}
 
@@ -66,34 +72,21 @@ func (b *Backend) openReset(text []byte) (c ResetChange, err error) {
 // reset decides on a reset. It also writes the validator set, even if no change has touched it, so
 // that the state names the set from here on: the genesis of a later epoch has another.
 func (b *Backend) reset(v chain.View, c ResetChange, at chain.Version, set Set) ([]byte, error) {
-	if len(set.Validators) > 1 {
-		return nil, fmt.Errorf("%w: it has %d", ErrNotYet, len(set.Validators))
+	decide := chain.DecideReset
+	if b.prunes {
+		decide = chain.DecidePruning
 	}
-
-	_, due, err := v.Get([]byte(chain.ResetKey))
+	decision, err := decide(v, b.offset)
 	if err != nil {
 		return nil, err
 	}
-	if due {
+	if decision == nil {
 		return nil, ErrResetDue
 	}
 
-	now, err := v.BlockTime()
-	if err != nil {
-		return nil, err
-	}
-	r := chain.Reset{Epoch: at.Period, Height: at.Height, TimeNs: now.UnixNano(), Offset: b.offset}
-	decision, err := r.Encode()
-	if err != nil {
-		return nil, err
-	}
 	set.Sequence, set.Period, set.Height = c.Sequence, at.Period, at.Height
 	out, err := json.Marshal(set)
 	if err != nil {
-		return nil, err
-	}
-
-	if err := v.Put([]byte(chain.ResetKey), decision); err != nil {
 		return nil, err
 	}
 

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // state is a state with any keys.
@@ -67,6 +68,28 @@ func TestAResetIsDecidedByItsBlock(t *testing.T) {
 	require.NoError(t, err, "the numbers go on over a reset")
 }
 
+// A node that runs since the chain's start knows the first validators from a file of its own, and
+// one that was started again from the log (ForStart). The two list them in different orders, and
+// write the same (I2).
+func TestAResetWritesTheSameWhereverTheSetIsFrom(t *testing.T) {
+	file := []Validator{{pub(3), 10}, {pub(1), 10}, {pub(2), 5}}
+	var rec logv1.ChainStarted
+	for _, v := range []Validator{file[1], file[2], file[0]} {
+		rec.Validators = append(rec.Validators, &logv1.ValidatorUpdate{PubKey: v.PubKey, Power: v.Power})
+	}
+
+	ran := New(pub(100), "orchard", file).WithResets(20)
+	var written [][]byte
+	for _, b := range []chain.Backend{ran, ran.ForStart(&rec)} {
+		s := newState(0, 67)
+		_, err := b.Execute(s, resetBody(t, 100, ResetChange{"orchard", 1}))
+		require.NoError(t, err)
+		written = append(written, s.keys[StateKey])
+	}
+	require.Equal(t, string(written[0]), string(written[1]))
+	require.Equal(t, pub(3), []byte(file[0].PubKey), "the caller's list is as it was")
+}
+
 func TestAResetThatMayNotBeIsRefused(t *testing.T) {
 	lone := New(pub(100), "orchard", nil).WithResets(20)
 	for name, c := range map[string]struct {
@@ -75,11 +98,10 @@ func TestAResetThatMayNotBeIsRefused(t *testing.T) {
 		reset  ResetChange
 		want   string
 	}{
-		"another signer":     {lone, 99, ResetChange{"orchard", 1}, ErrSignature.Error()},
-		"another chain":      {lone, 100, ResetChange{"orchard-1", 1}, `"orchard-1", this is "orchard"`},
-		"no resets":          {lone.WithResets(0), 100, ResetChange{"orchard", 1}, ErrNoResets.Error()},
-		"another number":     {lone, 100, ResetChange{"orchard", 2}, ErrSequence.Error()},
-		"several validators": {backend().WithResets(20), 100, ResetChange{"orchard", 1}, ErrNotYet.Error()},
+		"another signer": {lone, 99, ResetChange{"orchard", 1}, ErrSignature.Error()},
+		"another chain":  {lone, 100, ResetChange{"orchard-1", 1}, `"orchard-1", this is "orchard"`},
+		"no resets":      {lone.WithResets(0), 100, ResetChange{"orchard", 1}, ErrNoResets.Error()},
+		"another number": {lone, 100, ResetChange{"orchard", 2}, ErrSequence.Error()},
 	} {
 		s := newState(0, 5)
 		_, err := c.b.Execute(s, resetBody(t, c.signer, c.reset))
@@ -97,16 +119,25 @@ func TestAResetIsNoChangeOfValidators(t *testing.T) {
 	require.Nil(t, Updates(chain.Block{Txs: [][]byte{asChange}}, nil))
 }
 
-// Until resets of a chain with several validators can be made, a chain with resets keeps one.
-func TestAChainWithResetsKeepsOneValidator(t *testing.T) {
-	b := New(pub(100), "orchard", []Validator{{pub(1), 10}})
-	second := body(t, 100, Change{"orchard", 1, []Validator{{pub(2), 10}}})
-	other := body(t, 100, Change{"orchard", 1, []Validator{{pub(2), 10}, {pub(1), 0}}})
+// In the mode prune the decision names the height before which the history goes. The chain can
+// decide again, because nothing is due. Item 48.
+func TestAPruningIsDecidedByItsBlock(t *testing.T) {
+	b := New(pub(100), "orchard", []Validator{{pub(1), 10}, {pub(2), 10}}).For(&chain.Resets{Mode: chain.Prune})
+	s := newState(0, 30)
+	for n := range uint64(2) {
+		s.at.Height += n
+		out, err := b.Execute(s, resetBody(t, 100, ResetChange{"orchard", n + 1}))
+		require.NoError(t, err)
+		p, err := chain.DecodePruned(out)
+		require.NoError(t, err)
+		require.Equal(t, chain.Pruned{Height: 30 + n, TimeNs: time.Unix(7, 8).UnixNano()}, p)
+		require.Equal(t, out, s.keys[chain.PruneKey])
+		require.Empty(t, s.keys[chain.ResetKey], "no chain is in hold")
+	}
 
-	_, err := b.WithResets(20).Execute(newState(0, 5), second)
-	require.ErrorIs(t, err, ErrNotYet)
-	_, err = b.WithResets(20).Execute(newState(0, 5), other)
-	require.NoError(t, err)
-	_, err = b.Execute(newState(0, 5), second)
-	require.NoError(t, err, "a chain without resets has any number")
+	_, err := New(pub(100), "orchard", nil).For(nil).Execute(newState(0, 5), resetBody(t, 100,
+		ResetChange{"orchard", 1}))
+	require.ErrorIs(t, err, ErrNoResets)
+	_, err = chain.DecodePruned([]byte(`{"epoch":1,"height":7,"offset":20}`))
+	require.Error(t, err, "a reset is no pruning")
 }

@@ -34,6 +34,29 @@ func Encode(ops ...Op) ([]byte, error) {
 // refuses what this version does not know, and never skips it. The operations do not share body's
 // memory.
 func Decode(body []byte) ([]Op, error) {
+	ops, err := decode(body)
+	return cloned(ops), err
+}
+
+// decode is Decode, but the operations may share body's memory.
+func decode(body []byte) ([]Op, error) {
+	ops, ok := decodePlain(body)
+	if !ok {
+		var err error
+		if ops, err = decodeAny(body); err != nil {
+			return nil, err
+		}
+	}
+
+	if err := checkOps(ops); err != nil {
+		return nil, err
+	}
+
+	return ops, nil
+}
+
+// decodeAny decodes a body of any form with the protobuf library.
+func decodeAny(body []byte) ([]Op, error) {
 	if err := countOps(body); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
@@ -50,10 +73,6 @@ func Decode(body []byte) ([]Op, error) {
 			return nil, fmt.Errorf("%w: operation %d: %w", ErrMalformed, i+1, err)
 		}
 		ops[i] = o
-	}
-
-	if err := checkOps(ops); err != nil {
-		return nil, err
 	}
 
 	return ops, nil

@@ -53,18 +53,35 @@ func (backend) Name() string { return Name }
 // Check implements chain.Backend. It decodes the body and checks all limits that do not depend on
 // the state.
 func (backend) Check(body []byte) error {
-	_, err := Decode(body)
+	_, err := decode(body)
 	return err
+}
+
+// Prepare implements chain.Preparer. What it returns are the operations.
+func (backend) Prepare(body []byte) (any, error) {
+	ops, err := decode(body)
+	if err != nil {
+		return nil, err
+	}
+	return ops, nil
 }
 
 // Execute implements chain.Backend. DecodeResult decodes the result. An error of the view is
 // returned unchanged, because only the view knows whether the transaction is at fault.
 func (backend) Execute(v chain.View, body []byte) ([]byte, error) {
-	ops, err := Decode(body)
+	ops, err := decode(body)
 	if err != nil {
 		return nil, err
 	}
+	return execute(v, ops)
+}
 
+// ExecutePrepared implements chain.Preparer.
+func (backend) ExecutePrepared(v chain.View, prepared any) ([]byte, error) {
+	return execute(v, prepared.([]Op))
+}
+
+func execute(v chain.View, ops []Op) ([]byte, error) {
 	x := execution{view: v}
 
 	for i, o := range ops {

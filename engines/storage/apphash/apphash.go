@@ -24,6 +24,7 @@ package apphash
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"lukechampine.com/blake3"
 	"lukechampine.com/blake3/guts"
@@ -118,7 +119,12 @@ const top = 0x8000_8000_8000_8000
 func (a *Accumulator) Add(l Leaf) {
 	var e Accumulator
 	e.expand(l)
-	for i, w := range e {
+	a.Merge(&e)
+}
+
+// Merge adds the set of other, which must have no leaf in common with that of a.
+func (a *Accumulator) Merge(other *Accumulator) {
+	for i, w := range other {
 		a[i] = (a[i]&^top + w&^top) ^ (a[i]^w)&top
 	}
 }
@@ -180,8 +186,11 @@ func (a *Accumulator) Root() []byte {
 }
 
 // Hash returns the app hash of the set of leaves in a period.
-func (a *Accumulator) Hash(period uint64) []byte {
+func (a *Accumulator) Hash(period uint64) []byte { return Of(a.Root(), period) }
+
+// Of returns the app hash of a state root in a period.
+func Of(root []byte, period uint64) []byte {
 	h := blake3.New(Size, keyApp)
-	h.Write(binary.BigEndian.AppendUint64(a.Root(), period))
+	h.Write(binary.BigEndian.AppendUint64(slices.Clone(root), period))
 	return h.Sum(nil)
 }

@@ -98,6 +98,26 @@ func TestOrderLeavesNoTrace(t *testing.T) {
 	})
 }
 
+// I3: a set may be summed in parts.
+func TestMergeIsTheSumOfBoth(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var whole, left, right Accumulator
+
+		for range rapid.IntRange(0, 20).Draw(t, "leaves") {
+			l := Leaf(rapid.SliceOfN(rapid.Byte(), Size, Size).Draw(t, "leaf"))
+			whole.Add(l)
+			if rapid.Bool().Draw(t, "to the left") {
+				left.Add(l)
+			} else {
+				right.Add(l)
+			}
+		}
+
+		left.Merge(&right)
+		require.Equal(t, whole, left)
+	})
+}
+
 // Fields are delimited: moving a byte across a boundary, or a leaf from one kind to the other,
 // changes the leaf.
 func TestLeavesAreDelimited(t *testing.T) {

@@ -15,6 +15,11 @@ import (
 type Taking struct {
 	ChunkBytes uint32 // 0 means defaultChunkBytes; only nodes with the same value make equal snapshots
 
+	// AtReset makes the snapshot of the height that decided the reset which is due in the pinned
+	// state. No block after that height changes the state, so the snapshot is the same whichever of
+	// them the state is at.
+	AtReset bool
+
 	// Pace, if set, is called after each piece of work. It may wait, to leave room for other work.
 	Pace func(ctx context.Context) error
 }
@@ -29,8 +34,19 @@ func (t *Taking) check(p *storage.Pinned) error {
 		return fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, minChunkBytes,
 			maxChunkBytes)
 	}
+	if t.AtReset && p.Reset() == nil {
+		return fmt.Errorf("%w: no reset is due in %s at height %d", ErrSnapshot, p.ChainID(), p.Height())
+	}
 
 	return nil
+}
+
+// height returns the height of the snapshot that t makes of p.
+func (t Taking) height(p *storage.Pinned) uint64 {
+	if t.AtReset {
+		return p.Reset().Height
+	}
+	return p.Height()
 }
 
 // Take makes a snapshot of the pinned state. It reads the state in pieces and blocks nothing. When
@@ -79,7 +95,7 @@ func (d Dir) writeMetadata(dir string, m Metadata) error {
 func export(ctx context.Context, p *storage.Pinned, t Taking, put func(place int, chunk []byte) error) (m Metadata,
 	err error) {
 	w := &writer{put: put, buf: []byte(preamble), Metadata: Metadata{
-		ChainID: p.ChainID(), Period: p.Period(), Height: p.Height(), AppHash: p.AppHash(), Clock: p.Clock(),
+		ChainID: p.ChainID(), Period: p.Period(), Height: t.height(p), AppHash: p.AppHash(), Clock: p.Clock(),
 		ChunkBytes: t.ChunkBytes,
 	}}
 
