@@ -11,7 +11,7 @@ import (
 type Readiness string
 
 // The values of Readiness. A driver reports those of its consensus. The node reports Starting,
-// Stopping, Down, DiskFull and the clock's.
+// Stopping, Down, Held, DiskFull and the clock's.
 const (
 	Ready              Readiness = "ready"
 	Starting           Readiness = "starting"             // a part has not started yet
@@ -27,6 +27,7 @@ const (
 	Halted             Readiness = "halted"               // the consensus has stopped, and does not go on by itself
 	SigningRefused     Readiness = "signing_refused"      // this validator does not sign
 	DiskFull           Readiness = "disk_full"
+	Held               Readiness = "held"         // a gate makes a block wait for sinks
 	ClockAhead         Readiness = "clock_ahead"  // this node's clock is ahead of the validators'
 	ClockBehind        Readiness = "clock_behind" // this node's clock is behind the time of the last block
 	DoubleSign         Readiness = "double_sign"  // there is evidence against this validator
@@ -35,8 +36,8 @@ const (
 // ReadinessStates returns all values of Readiness, Ready first.
 func ReadinessStates() []Readiness {
 	return []Readiness{Ready, Starting, Stopping, Down, ConsensusDown, WaitingForGenesis, WaitingForSnapshot,
-		WrongGenesis, PrunedPeers, CatchingUp, NoQuorum, Halted, SigningRefused, DiskFull, ClockAhead, ClockBehind,
-		DoubleSign}
+		WrongGenesis, PrunedPeers, CatchingUp, NoQuorum, Halted, SigningRefused, DiskFull, Held, ClockAhead,
+		ClockBehind, DoubleSign}
 }
 
 // Condition is what a node, or its driver, says about its ability at one moment.
@@ -49,7 +50,19 @@ type Condition struct {
 	// wrong by seconds.
 	Warnings []Warning
 
+	// Process is the newest change of the consensus's own process; nil if it has none.
+	Process *Process
+
 	Figures
+}
+
+// Process is what a driver does with the process of its consensus: it starts, restarts and resets
+// it.
+type Process struct {
+	State            string // of what does so, in the words of the kind
+	Text             string // the newest change, or what was found out
+	At, Since        time.Time
+	Restarts, Resets int // that nobody asked for, and that succeeded
 }
 
 // Warning is a reason for concern that does not decide whether a node is ready.
@@ -74,9 +87,32 @@ type Figures struct {
 	Signing  Signing
 	Evidence uint64 // proofs of misbehaviour against this validator, in blocks since the process started
 
+	// Hold is the reset of the chain that is under way; nil if there is none.
+	Hold *ResetHold
+
 	// ClockOffset is this node's clock minus the validators' clocks, as the votes for a block show
 	// them; 0 if it is not known.
 	ClockOffset time.Duration
+}
+
+// ResetHold describes a reset of a chain, from the commit of the decision to the first block of the
+// next epoch. In this time no block changes the state.
+type ResetHold struct {
+	Epoch  uint64 // that ends
+	Height uint64 // of the block that decided the reset
+	Since  time.Time
+	Step   int    // the last step of the reset that is durable, of HoldSteps
+	Text   string // what that step has brought, and what comes next
+	Long   bool   // it takes longer than it should
+}
+
+// HoldSteps is the number of steps of a reset.
+const HoldSteps = 12
+
+// String returns the hold in one line, for people.
+func (h ResetHold) String() string {
+	return fmt.Sprintf("reset of epoch %d, decided at height %d: step %d of %d, %s", h.Epoch, h.Height, h.Step,
+		HoldSteps, h.Text)
 }
 
 // Signing says whether this node's key signs blocks.
@@ -105,11 +141,19 @@ func (c Condition) Able() bool { return c.State == Ready }
 // Behind returns how many blocks the peers are ahead.
 func (c Condition) Behind() uint64 { return max(c.PeersHeight, c.Height) - c.Height }
 
-// Like reports whether two conditions have the same state and warn of the same states.
+// Like reports whether two conditions have the same state, warn of the same states, and are about
+// the same reset.
 func (c Condition) Like(o Condition) bool {
-	return c.State == o.State && slices.EqualFunc(c.Warnings, o.Warnings, func(a, b Warning) bool {
-		return a.State == b.State
-	})
+	var a, b ResetHold
+	if c.Hold != nil {
+		a = *c.Hold
+	}
+	if o.Hold != nil {
+		b = *o.Hold
+	}
+
+	same := a.Height == b.Height && a.Long == b.Long && c.State == o.State
+	return same && slices.EqualFunc(c.Warnings, o.Warnings, func(a, b Warning) bool { return a.State == b.State })
 }
 
 // Same reports whether two conditions say the same, apart from the figures.

@@ -44,6 +44,12 @@ type Core struct {
 
 	// StateSync, if set, gives snapshots to peers and takes snapshots from them.
 	StateSync StateSync
+
+	// Peers are the other nodes of the chain that the configuration names.
+	Peers []Peer
+
+	// Joiner, if set, brings a node that was left behind to a later epoch.
+	Joiner Joiner
 }
 
 // Ordering orders and commits blocks. Every call may be repeated. After engines.ErrDown the caller
@@ -53,6 +59,13 @@ type Ordering interface {
 	InitChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error)
 	Order(ctx context.Context, b chain.Block) (chain.Staged, error)
 	Commit(ctx context.Context, height uint64) (chain.State, error)
+
+	// CommitLater begins the commit of the staged block at height, and returns the state that the
+	// chain has once the block is committed, without Index. The next block may be ordered on it at
+	// once. The commit goes on by itself; Commit of the same height waits for its end. It is for a
+	// driver that decides alone: nothing that follows from the block may leave the node before
+	// Commit has returned.
+	CommitLater(ctx context.Context, height uint64) (chain.State, error)
 
 	// Reset ends the chain whose reset is due (chain.State.InHold), and returns the record of the
 	// end. From then on only InitChain with a start of the next epoch is accepted.
@@ -76,6 +89,14 @@ type Feed interface {
 	// Check returns why the node would refuse raw if it were submitted now, with the chain in the
 	// given state, or nil if the node would accept it. It reads no state and waits for nothing.
 	Check(raw []byte, chain chain.State, now time.Time) error
+
+	// Recheck is Check for a transaction that Check has accepted before, of the same chain. It only
+	// looks at what time may have changed.
+	Recheck(raw []byte, chain chain.State, now time.Time) error
+
+	// Sender returns the sender that raw names, and its bounds (chain.Bounded). An empty sender has
+	// none. It is cheap beside Check, which may not accept raw.
+	Sender(raw []byte) (sender string, most chain.Bounds)
 
 	// Premature reports whether a block of the given time must not have raw (chain.Deferred). It
 	// depends on its arguments alone, so all nodes judge alike.

@@ -22,3 +22,23 @@ type Inspection struct {
 	// waits for no engine, and returns when ctx ends. It writes no keys.
 	Write func(ctx context.Context, w io.Writer) error
 }
+
+// Networked is a Driver that knows the nodes that its consensus is connected to.
+type Networked interface {
+	Driver
+
+	// Network returns the network as it is now. It waits for no engine, and returns when ctx ends.
+	Network(ctx context.Context) (Network, error)
+}
+
+// Network is what a consensus knows of its network.
+type Network struct {
+	Peers []NetworkPeer // that are connected
+	Round string        // "height/round/step"; empty: unknown
+}
+
+// NetworkPeer is another node that is connected.
+type NetworkPeer struct {
+	ID, Name, Address string
+	Outbound          bool // this node has made the connection
+}

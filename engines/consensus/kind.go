@@ -40,6 +40,10 @@ type Traits struct {
 	// Part is the kind's part of the specified tree.
 	Part Part
 
+	// Alone reports whether a chain of this kind has one node only, so that no other node may
+	// execute a transaction that this one has not made durable.
+	Alone bool
+
 	// StateSync reports whether the consensus carries snapshots of the state from peer to peer.
 	StateSync bool
 
@@ -55,11 +59,33 @@ type Traits struct {
 	// those that it proves to have signed twice, from the driver's request in the block.
 	Conduct func(b chain.Block) (absent, doubleSigned [][]byte, err error)
 
+	// Votes, if set, returns what the driver's request in a block says of the validators: their
+	// votes on the block before, and the misbehaviour that the block proves. Both are the same on
+	// all nodes.
+	Votes func(request []byte) ([]CommitVote, []Misbehavior, error)
+
 	// Class, if set, returns what an error of this kind of consensus means for the process.
 	Class func(err error) Class
 
 	// Commands are the commands that the kind runs as processes of its own.
 	Commands []Command
+}
+
+// CommitVote is what a validator did about a block.
+type CommitVote struct {
+	Validator []byte // address
+	Power     int64
+	Flag      string // commit, nil, absent
+}
+
+// Misbehavior is a fault of a validator that a block proves.
+type Misbehavior struct {
+	Type       string // duplicate_vote, light_client_attack
+	Validator  []byte // address
+	Power      int64
+	Height     uint64
+	Time       time.Time
+	TotalPower int64 // of all validators at Height
 }
 
 // Part is a kind's place in the specified tree: a single worker, or a supervisor if it has
@@ -105,7 +131,14 @@ type Home struct {
 	RetainBlocks uint64
 	MemoryShare  int // percentage of GOMEMLIMIT for the processes of the consensus
 
+	Pause time.Duration // between two periods of the chain's service of rounds; 0: it has none
+
 	Manager Manager // of a consensus that is restarted over HTTP
+
+	// Changed, if set, is told each change of the consensus's own process. It must not wait.
+	Changed func(Process)
+
+	Peers []string // API addresses of the chain's other nodes, which Core.Peers asks
 
 	Intensity supervisor.Intensity // of the kind's Part, by the profile of the tree
 	Version   string

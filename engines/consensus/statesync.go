@@ -16,6 +16,12 @@ type StateSync interface {
 	// wait.
 	Committed(ctx context.Context, s chain.State)
 
+	// Preserve makes the state at the reset that is due in state s durable, beside what the node
+	// goes on with, so that nodes that are left behind can have it. It costs little, whatever the
+	// size of the state, and does nothing if it was called before. The errors are those of a
+	// transaction core that is down, and of the disk.
+	Preserve(ctx context.Context, s chain.State) error
+
 	// Oldest returns the lowest height whose snapshot is offered or being made, or 0 if there is
 	// none. A node that begins with that snapshot needs the blocks after it.
 	Oldest() uint64
@@ -56,6 +62,10 @@ type Offer struct {
 	AppHash   []byte              // at the snapshot's height; the consensus vouches for AppHash, BlockHash and Time
 	BlockHash []byte
 	Time      time.Time
+
+	// AtReset says that the snapshot is of the state at a reset. It is refused if the block at its
+	// height did not decide one.
+	AtReset bool
 }
 
 // Errors of StateSync. Each is wrapped with the details.

@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/shares"
 	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -36,6 +37,7 @@ type app struct {
 	health   *health
 
 	proposed lastProposal
+	shares   shares.Shares // of CometBFT's mempool
 
 	// The chain's last committed state, as far as this incarnation knows; nil before it has asked.
 	chain  atomic.Pointer[chain.State]
@@ -51,6 +53,12 @@ type app struct {
 	ended atomic.Pointer[logv1.ChainReset] // the chain has ended, and its next epoch has not begun; nil: it has not
 	held  atomic.Int64                     // when the held block was committed, in Unix nanoseconds; 0: not known
 	holds chan struct{}                    // gets a value when the chain enters a hold
+
+	mistake mistake
+	prunes  bool
+	pruned  atomic.Uint64 // the height of the last decision to drop the history, as far as it is known; 0: none
+
+	kept atomic.Uint64 // the height up to which CometBFT's blocks are not needed as proofs any more
 
 	agreeing atomic.Bool // the running process has asked for a proposal, or for a judgement of one
 }
@@ -101,6 +109,27 @@ func (a *app) standing(ctx context.Context) (chain.State, error) {
 	return s.Committed, err
 }
 
+// root asks the core for the root of the state at the reset that is due.
+func (a *app) root(ctx context.Context) ([]byte, error) {
+	var s chain.Standing
+	err := whileDown(ctx, func() (err error) {
+		s, err = a.core.Ordering.Info(ctx)
+		return err
+	})
+	return s.Root.State, err
+}
+
+// lingers returns how long this node still stays on the old chain after its commit of the held
+// block. A restart does not begin that time anew: a node that is restarted again and again would
+// never leave.
+func (a *app) lingers(now time.Time) time.Duration {
+	held := a.held.Load()
+	if held == 0 && a.mistake == lingerAnew {
+		return linger
+	}
+	return max(0, linger-now.Sub(time.Unix(0, held)))
+}
+
 func (a *app) note(s chain.State) {
 	if was := a.chain.Swap(&s); s.InHold() {
 		if was != nil && was.Height == s.Reset.Height && s.Height > was.Height {
@@ -114,6 +143,7 @@ func (a *app) note(s chain.State) {
 
 	a.height.Store(s.Height)
 	a.health.holds(s.InHold())
+	a.health.resets(s)
 	a.health.enters(s.Period)
 	a.health.committed(s.Height)
 }
@@ -276,6 +306,9 @@ func (a *app) finalizeBlock(ctx context.Context,
 	if err != nil {
 		return nil, nil, err
 	}
+	if s.Reset != nil && !s.InHold() {
+		a.health.step(stepOrdered)
+	}
 	if len(staged.Results) != len(b.Txs) {
 		return nil, nil, fmt.Errorf("%v is committed already, and CometBFT has not saved our answer", b)
 	}
@@ -285,7 +318,7 @@ func (a *app) finalizeBlock(ctx context.Context,
 
 	for i, r := range staged.Results {
 		resp.TxResults[i] = &abci.ExecTxResult{Code: uint32(r.Code), Data: r.Data, Log: r.Log,
-			Codespace: codespace(r.Code)}
+			Codespace: codespace(r.Code), Events: eventsOf(r)}
 	}
 
 	if resp.ValidatorUpdates, err = updates(staged.Validators); err != nil {
@@ -293,6 +326,20 @@ func (a *app) finalizeBlock(ctx context.Context,
 	}
 
 	return resp, &b, nil
+}
+
+// eventsOf returns the events that a transaction emitted, as CometBFT has them. It indexes all
+// attributes.
+func eventsOf(r *logv1.TxResult) []abci.Event {
+	events := make([]abci.Event, 0, len(r.Events))
+	for _, e := range r.Events {
+		attributes := make([]abci.EventAttribute, 0, len(e.Attributes))
+		for _, a := range e.Attributes {
+			attributes = append(attributes, abci.EventAttribute{Key: a.Key, Value: a.Value, Index: true})
+		}
+		events = append(events, abci.Event{Type: e.Type, Attributes: attributes})
+	}
+	return events
 }
 
 // accused returns the addresses of the validators against which a block holds evidence.
@@ -364,26 +411,56 @@ func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, 
 	}
 
 	a.note(s)
+	a.shares.Committed(b.Txs)
 	if a.core.StateSync != nil {
 		a.core.StateSync.Committed(ctx, s) // the next block would change the state to export
 	}
 
+	a.prune(ctx)
+
 	return &abci.ResponseCommit{RetainHeight: a.retainHeight(s)}, nil
+}
+
+// prune looks whether the chain has decided to drop its history. It does not wait for a state that
+// is not available: a later commit looks again.
+func (a *app) prune(ctx context.Context) {
+	if !a.prunes {
+		return
+	}
+	b, found, _, err := a.core.State.Get(ctx, []byte(chain.PruneKey), 0)
+	if err != nil || !found {
+		return
+	}
+
+	p, err := chain.DecodePruned(b)
+	if err != nil {
+		a.log.Error("the history is not dropped", zap.Error(err))
+		return
+	}
+	if a.pruned.Swap(p.Height) != p.Height {
+		a.log.Info("the history of the chain is dropped", zap.Uint64("before", p.Height))
+	}
 }
 
 // retainHeight returns the height of the lowest block that CometBFT must keep, or 0 for all blocks.
 // The blocks below it are in our log. A node that begins with a snapshot needs the blocks from the
 // snapshot's height on: its light client reads the first ones, and block sync reads the rest.
 func (a *app) retainHeight(s chain.State) int64 {
-	if a.retain == 0 || s.Height <= a.retain || a.keep.held() {
+	keep := a.pruned.Load()
+	if a.retain > 0 && s.Height > a.retain {
+		keep = max(keep, s.Height-a.retain)
+	}
+	if keep == 0 || a.keep.held() {
 		return 0
 	}
 
-	keep := s.Height - a.retain
 	if a.core.StateSync != nil {
 		if oldest := a.core.StateSync.Oldest(); oldest > 0 {
 			keep = min(keep, oldest)
 		}
+	}
+	if s.Params.GetResetOffset() > 0 {
+		keep = min(keep, a.kept.Load())
 	}
 
 	return int64(max(keep, s.InitialHeight))

@@ -198,7 +198,17 @@ type smallFile struct {
 
 func smallFiles(home string) ([]smallFile, error) {
 	config, genesis, err := comethome.CopiedFiles(home)
-	return []smallFile{{"config.toml", config}, {"genesis.json", genesis}}, err
+	if err != nil {
+		return nil, err
+	}
+	small := []smallFile{{"config.toml", config}, {"genesis.json", genesis}}
+
+	names, proofs, err := comethome.CopiedProofs(home)
+	for i, name := range names {
+		small = append(small, smallFile{name, proofs[i]})
+	}
+
+	return small, err
 }
 
 // copied is a copy of a CometBFT home.

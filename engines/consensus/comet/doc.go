@@ -12,11 +12,12 @@
 // The driver uses the packages below, which do not import it. In this line, each package imports
 // only those to its left:
 //
-//	wire ← home ← child ← manager ← comet
+//	wire ← home ← certificate ← bootstrap ← child ← manager ← comet
 //
-// wire is the frames of ABCI, home the files of CometBFT, child the process. manager runs the
+// wire is the frames of ABCI, home the files of CometBFT, certificate the proof of a reset,
+// bootstrap finds with what CometBFT's data can begin anew, child is the process. manager runs the
 // process for an application of somebody else and resets it. governance is the backend that changes
-// the validators, comettest the test kit.
+// the validators, comettest the test kit, shares what each sender has in CometBFT's mempool.
 //
 // # Guarantees
 //
@@ -34,7 +35,7 @@
 // # Non-guarantees
 //
 //   - CometBFT keeps its own log (blocks, write-ahead log). If that is wiped and our state is not,
-//     the chain cannot go on, and the start says so.
+//     the start ends and says so. It can be rebuilt only from peers that are ahead.
 //   - A validator's key is in a file, as CometBFT has it: mode 0600, not encrypted.
 //
 // This package relies on facts about CometBFT that were measured on v0.40.0: docs/cometbft.md.

@@ -24,7 +24,7 @@ func TestADoubleSignIsAnAlarm(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(twin.home, "config", "node_key.json")))
 	_, err := comethome.NewNodeKey(twin.home)
 	require.NoError(t, err)
-	require.NoError(t, comethome.SetNetwork(twin.home, comethome.Network{P2P: freePort(t),
+	require.NoError(t, comethome.SetNetwork(twin.home, comethome.Network{P2P: freePort(t), RPC: freePort(t),
 		Peers: []string{all[0].peer, all[1].peer, all[2].peer, all[3].peer}}))
 
 	for _, m := range append(all, twin) {

@@ -17,9 +17,12 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/bootstrap"
+	"github.com/coppice-go/coppice/engines/consensus/comet/certificate"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
+	"github.com/coppice-go/coppice/engines/consensus/comet/seek"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -45,6 +48,10 @@ type Driver struct {
 	// snapshot for peers are kept as long as the snapshot.
 	Retain uint64
 
+	// Prunes says that the state may have a decision to drop the history (chain.PruneKey), which
+	// CometBFT's blocks then follow, whatever Retain is.
+	Prunes bool
+
 	// MemoryShare is the percentage of GOMEMLIMIT that CometBFT's process gets as its own; 0 stands
 	// for all of it.
 	MemoryShare int
@@ -58,6 +65,10 @@ type Driver struct {
 	// Manager says where the HTTP API of resets listens, if it does.
 	Manager consensus.Manager
 
+	// Changed, if set, is told each change of the machine that starts and resets CometBFT. It must
+	// not wait.
+	Changed func(consensus.Process)
+
 	// Log takes diagnostics, including CometBFT's own; nil discards them.
 	Log *zap.Logger
 
@@ -66,6 +77,11 @@ type Driver struct {
 
 	health *health    // nil: Start makes one, and Condition knows nothing
 	keep   *blockKeep // nil: Copy does not keep the blocks that it needs
+
+	agents int // of genesis.json
+
+	mistake mistake       // empty but in tests
+	asks    time.Duration // askPeersEvery; shorter in tests
 }
 
 // Condition returns whether the consensus is able, and if it is not, why: see
@@ -79,6 +95,24 @@ func (d Driver) Condition() consensus.Condition {
 
 // Name returns the name of the Kind.
 func (Driver) Name() string { return Name }
+
+// Certificates implements consensus.Certifier.
+func (d Driver) Certificates(from uint64, maxBytes int) ([]consensus.Certificate, error) {
+	return certificate.Served(d.Home, from, maxBytes)
+}
+
+// FirstGenesis implements consensus.Certifier.
+func (d Driver) FirstGenesis() ([]byte, error) { return comethome.FirstGenesisDoc(d.Home) }
+
+// LightBlock implements consensus.Certifier. It asks the running CometBFT.
+func (d Driver) LightBlock(ctx context.Context, height uint64) (block, validators []byte, err error) {
+	c, err := newRPC(rpcSocket(comethome.SocketDir(d.Home)))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.close()
+	return bootstrap.Serve(ctx, c, height)
+}
 
 // Start returns the StartFunc of a supervisor. The package comment shows its tree.
 func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
@@ -136,8 +170,11 @@ type tree struct {
 	// starts, and the children that use the fields start after it.
 	server *server
 	app    *app
+	seeker *seek.Seeker
 	streak startStreak
-	torn   atomic.Bool // the write-ahead log of the running process is torn, and that was logged
+
+	starting atomic.Bool // a start of the process is under way
+	torn     atomic.Bool // the write-ahead log of the running process is torn, and that was logged
 }
 
 // Children of the driver, in start order.
@@ -188,12 +225,14 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 			g.ChainID, own)
 	}
 
+	t.seeker = t.newSeeker()
 	t.health.of(g, t.stateSync)
 	if t.signs = conf.PrivValidatorStateFile(); conf.PrivValidatorListenAddr != "" {
 		t.signs = ""
 	}
 
 	t.dir = comethome.SocketDir(home)
+	t.starting.Store(true) // until the process has started
 	t.resets.tree.Store(t)
 
 	return []supervisor.Child{
@@ -214,11 +253,14 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 
-	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, keep: t.keep, extender: t.Extender,
-		log: t.Log, health: t.health, holds: make(chan struct{}, 1)}
+	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain,
+		prunes: t.Prunes, keep: t.keep, extender: t.Extender,
+		log: t.Log, health: t.health, holds: make(chan struct{}, 1), mistake: t.mistake}
 	if id, err := comethome.ReadIdentity(t.Home); err == nil {
 		t.app.validator, _ = hex.DecodeString(id.Validator.Address)
 	}
+
+	t.resets.app.Store(t.app)
 
 	t.server = &server{
 		app: t.app, dir: t.dir, release: release, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) +
@@ -234,6 +276,11 @@ const frameOverhead = 20 << 20
 
 // startProcess starts a process of CometBFT with an endpoint of its own.
 func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
+	t.starting.Store(true)
+	defer t.starting.Store(false)
+
+	// What the old process asked for ends before the state is read: it may have begun an epoch.
+	t.server.close()
 	s, err := t.app.standing(ctx) // waits for the core, so that the handshake does not have to
 	if err != nil {
 		return nil, err
@@ -242,6 +289,16 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 
+	if s, err = t.rejoin(ctx, s); err != nil {
+		return nil, err
+	}
+	if !s.Started() {
+		if awaits, err := t.seeker.Awaits(); err != nil {
+			return refused(err), nil
+		} else if awaits {
+			return awaiting{t.app}, nil
+		}
+	}
 	renewed, err := t.renew(ctx, s)
 	if err != nil {
 		return nil, err
@@ -249,6 +306,11 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	height := s.Height
 	if renewed {
 		height = 0
+	} else if err := t.rebuild(ctx, s); err != nil {
+		if comethome.Class(err) != consensus.None {
+			return refused(err), nil
+		}
+		return nil, err
 	}
 
 	conf, err := comethome.LoadConfig(t.Home)
@@ -285,6 +347,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 
 	t.app.agreeing.Store(false)
 	t.app.judged.Store(0)
+	t.app.shares.Begin()
 	t.torn.Store(false)
 
 	o := child.Options{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
@@ -308,13 +371,24 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 
+	if renewed {
+		t.health.step(stepProcess)
+	}
+	if line := t.starts.takeDropped(); line != "" {
+		for _, said := range []string{"Tendermint process stopped", "Tendermint process started", manager.SayDropped,
+			line} {
+			t.Log.Info(said)
+		}
+	}
+
 	return attempt{p, t.starts, t.health, t.resets.machine}, nil
 }
 
 // childEnv returns the environment of the process: what Go's runtime reads of ours. The process
 // gets a share of the node's memory limit, in percent; 0 stands for all of it.
 func childEnv(share int) []string {
-	env := process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR", "GOGC", "GOTRACEBACK", "GODEBUG")
+	env := process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR", "GOGC", "GOTRACEBACK", "GODEBUG",
+		child.VoteLog)
 	if own := process.Inherit("GOMEMLIMIT"); len(own) > 0 && (share == 0 || share == 100) {
 		return append(env, own...)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
@@ -34,6 +35,8 @@ type health struct {
 	lightClient string // why the light client of the state sync cannot begin
 	foreign     string // the notice that a peer's genesis differs from this home's
 
+	process *consensus.Process // the newest change of it
+
 	// of its log
 	failure  fault // consensus failure
 	invalid  fault // a block of the peers that does not fit
@@ -47,10 +50,14 @@ type health struct {
 	decidedAt int64
 	follows   bool
 	synced    time.Time
-	evidence  map[string]uint64 // by address
-	held      time.Time         // when the chain entered the hold that it is in; zero: it is in none
-	epoch     uint64            // of the chain
-	unmade    string            // why the reset that is due cannot be made yet; empty if nothing hinders it
+	evidence  map[string]uint64   // by address
+	hold      consensus.ResetHold // of the reset that was decided; Height is 0 if there is none
+	pause     time.Duration       // between two periods of the chain's rounds; 0: it has none
+	held      time.Time           // when the chain entered the hold that it is in; zero: it is in none
+	epoch     uint64              // of the chain
+	left      string              // how the chain has gone on without this node; empty if it has not
+	unmade    string              // why the reset that is due cannot be made yet; empty if nothing hinders it
+	unbuilt   string              // why the data of CometBFT cannot be rebuilt yet; empty if nothing hinders it
 
 	// of the polls
 	seen    *observed // nil: none since the process began
@@ -134,7 +141,7 @@ func (h *health) committed(height uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if int64(height) != h.height {
-		h.height, h.moved = int64(height), h.now()
+		h.height, h.moved, h.left = int64(height), h.now(), ""
 	}
 }
 
@@ -162,7 +169,16 @@ func (h *health) isHeld() bool {
 func (h *health) enters(epoch uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.epoch = epoch
+	if h.epoch != epoch {
+		h.epoch, h.left = epoch, ""
+	}
+}
+
+// leftBehind notes that the chain has gone on without this node, and how.
+func (h *health) leftBehind(how string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.left = how
 }
 
 // renews notes that the home is made that of the next epoch, or why it cannot be yet.
@@ -171,6 +187,24 @@ func (h *health) renews(err error) {
 	defer h.mu.Unlock()
 	if h.unmade = ""; err != nil {
 		h.unmade = err.Error()
+	}
+}
+
+// rebuilds notes why the data of CometBFT cannot be rebuilt yet, or nil.
+func (h *health) rebuilds(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.unbuilt = ""; err != nil {
+		h.unbuilt = err.Error()
+	}
+}
+
+// processed notes a change of the process.
+func (h *health) processed(p consensus.Process) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.process == nil || !p.At.Before(h.process.At) {
+		h.process = &p
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
@@ -15,7 +16,7 @@ func (h *health) Condition() consensus.Condition {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	c := consensus.Condition{State: consensus.Ready}
+	c := consensus.Condition{State: consensus.Ready, Process: h.process}
 	h.figures(&c)
 
 	switch {
@@ -29,17 +30,17 @@ func (h *health) Condition() consensus.Condition {
 		h.judge(&c, h.seen)
 	}
 
-	if since := h.now().Sub(h.held); !h.held.IsZero() && since >= holdMost && c.State == consensus.Ready {
-		c.Is(consensus.Starting, "a reset was decided, and the next epoch of the chain has not begun: it is in hold "+
-			"for %v", since.Round(time.Second))
+	if h.left != "" {
+		c.Is(consensus.PrunedPeers, "%s", h.left)
 	}
+	h.holding(&c)
 
 	h.warn(&c)
 
 	return c
 }
 
-// holdMost is how long a hold may last before the node says so.
+// holdMost is how long a hold may last at least before the node says so.
 const holdMost = 3 * time.Second
 
 // patienceRPC is how long CometBFT may not answer before it counts as down.
@@ -123,6 +124,8 @@ func (h *health) judgeDown(c *consensus.Condition) {
 	switch {
 	case h.unmade != "":
 		c.Is(consensus.ConsensusDown, "the chain has ended, and its next epoch cannot begin yet: %s", h.unmade)
+	case h.unbuilt != "":
+		c.Is(consensus.ConsensusDown, "the data of CometBFT is to be rebuilt, and cannot be yet: %s", h.unbuilt)
 	case h.height == 0 && h.genesis.After(h.now()):
 		c.Is(consensus.WaitingForGenesis, "the chain begins at its genesis time, %s: CometBFT waits for it; if "+
 			"that time should be past, this machine's clock is behind", h.genesis.UTC().Format(time.RFC3339))
@@ -295,14 +298,37 @@ func (h *health) oldest() (base int64) {
 	return base
 }
 
-// otherChain returns why a peer of another chain was refused, or "".
+// otherChain returns why a peer of another chain was refused, or "". A peer in another epoch of
+// this chain is none: around a reset the nodes do not change their epoch at the same moment.
 func (h *health) otherChain() string {
 	for _, why := range h.report.Refused {
-		if strings.Contains(why, "different network") {
+		if strings.Contains(why, "different network") && !h.isOtherEpoch(why) {
 			return why
 		}
 	}
 	return ""
+}
+
+// isOtherEpoch reports whether a refusal names two epochs of this chain.
+func (h *health) isOtherEpoch(why string) bool {
+	_, ids, _ := strings.Cut(why, "Got ")
+	theirs, ours, ok := strings.Cut(ids, ", expected ")
+	if !ok {
+		return false
+	}
+
+	epochs := []uint64{h.epoch}
+	if h.hold.Height > 0 {
+		epochs = append(epochs, h.epoch+1)
+	}
+	for _, e := range epochs {
+		name := chain.NameOf(ours, e)
+		if _, ok := chain.EpochOf(theirs, name); ok && chain.EpochID(name, e) == ours {
+			return true
+		}
+	}
+
+	return false
 }
 
 func (h *health) refusedText() string {

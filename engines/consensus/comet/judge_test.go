@@ -89,3 +89,27 @@ func TestTheWordOnThePeersGenesisIsOfOneProcess(t *testing.T) {
 	h.began()
 	require.NotEqual(t, consensus.WrongGenesis, state())
 }
+
+// A peer that is in another epoch of this chain is not one of another chain. Section 2.6.
+func TestAPeerInAnotherEpochIsOfThisChain(t *testing.T) {
+	refused := func(h *health, theirs, ours string) string {
+		why := "peer is on a different network. Got " + theirs + ", expected " + ours
+		h.reported(child.Report{Refused: map[string]string{"a": why}})
+		return h.otherChain()
+	}
+
+	h := newHealth(nil)
+	require.NotEmpty(t, refused(h, "pear", "orchard"))
+	require.NotEmpty(t, refused(h, "orchard", "orchard-1"), "a chain that was never reset")
+
+	h.hold.Height = 7
+	require.Empty(t, refused(h, "orchard", "orchard-1"), "the process is in the next epoch already")
+	require.Empty(t, refused(h, "orchard-1", "orchard"))
+
+	h.hold.Height = 0
+	h.enters(3)
+	require.Empty(t, refused(h, "orchard", "orchard-3"))
+	require.Empty(t, refused(h, "orchard-4", "orchard-3"))
+	require.NotEmpty(t, refused(h, "pear-3", "orchard-3"))
+	require.NotEmpty(t, refused(h, "orchard-03", "orchard-3"))
+}

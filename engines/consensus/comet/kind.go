@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/certificate"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
@@ -41,6 +42,7 @@ var (
 	_ consensus.Maintainer = Kind{}
 	_ consensus.Restorer   = Kind{}
 	_ consensus.Copier     = Driver{}
+	_ consensus.Certifier  = Driver{}
 )
 
 // InitOptions describe the CometBFT home that Kind.Init makes in the home of a node.
@@ -91,7 +93,7 @@ func (Kind) Traits() consensus.Traits {
 			},
 		},
 		StateSync: true, NoSalvage: errNoSalvage,
-		Validators: governance.Updates, Conduct: conduct, Class: comethome.Class,
+		Validators: governance.Updates, Conduct: conduct, Votes: votes, Class: comethome.Class,
 		Commands: []consensus.Command{{
 			Name: child.Command, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
 		}},
@@ -115,19 +117,22 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 		return nil, err
 	}
 
+	seen := newHealth(h.Now)
+	seen.pause = h.Pause
 	state, err := h.Genesis.AppState()
 	return Driver{
 		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
 		Intensity: h.Intensity, Retain: h.RetainBlocks, MemoryShare: h.MemoryShare, Manager: h.Manager,
-		Version: h.Version, Log: h.Log.Named("comet"),
-		Now: h.Now, health: newHealth(h.Now), keep: new(blockKeep),
+		Version: h.Version, Changed: h.Changed, Log: h.Log.Named("comet"),
+		Now: h.Now, health: seen, keep: new(blockKeep), agents: len(h.Genesis.Agents),
+		Prunes: h.Genesis.Resets.Prunes(),
 	}, err
 }
 
-// resettable returns an error if the genesis allows resets that this kind cannot make: those of a
-// chain with several validators need what nodes tell each other about a reset.
+// resettable returns an error if the genesis allows resets that this home cannot take part in. A
+// node that is left on the old chain by several validators finds them only over their APIs.
 func resettable(h consensus.Home) error {
-	if h.Genesis.Resets == nil {
+	if h.Genesis.Resets == nil || h.Genesis.Resets.Prunes() || len(h.Peers) > 0 {
 		return nil
 	}
 	theirs, err := comethome.ReadFirstGenesis(comethome.Dir(h.Dir))
@@ -135,8 +140,8 @@ func resettable(h consensus.Home) error {
 		return err
 	}
 	if n := len(theirs.Validators); n > 1 {
-		return fmt.Errorf(`%w: genesis.json has "resets", and the chain has %d validators: %w; make the genesis `+
-			"without resets", comethome.ErrGenesis, n, governance.ErrNotYet)
+		return fmt.Errorf(`%w: genesis.json has "resets", the chain has %d validators, and reset.peers is empty: want `+
+			"the addresses of the other nodes' APIs", comethome.ErrGenesis, n)
 	}
 
 	return nil
@@ -164,12 +169,7 @@ func (Kind) Backends(dir string, g chain.Genesis) ([]chain.Backend, error) {
 		set = append(set, governance.Validator{PubKey: v.PubKey, Power: v.Power})
 	}
 
-	b := governance.New(g.GovernanceKey, g.ChainID, set)
-	if g.Resets != nil {
-		b = b.WithResets(g.Resets.Offset)
-	}
-
-	return []chain.Backend{b}, nil
+	return []chain.Backend{governance.New(g.GovernanceKey, g.ChainID, set).For(g.Resets)}, nil
 }
 
 // initOptions returns options as InitOptions; nil is the zero InitOptions.
@@ -252,7 +252,22 @@ func (Kind) Verify(ctx context.Context, h consensus.Home, s chain.State) error {
 	if err := comethome.Verify(ctx, home, s); err != nil {
 		return err
 	}
+	if err := verifyProofs(home, h.Genesis.ChainID); err != nil {
+		return err
+	}
 	return child.Verify(home)
+}
+
+// verifyProofs reads what a home keeps of the epochs of its chain.
+func verifyProofs(home, name string) error {
+	epochs, err := certificate.Load(comethome.CertificateDir(home))
+	if err == nil {
+		err = certificate.CheckAll(name, epochs)
+	}
+	if errors.Is(err, certificate.ErrCertificate) {
+		return fmt.Errorf("%w: %s: %w", comethome.ErrChainDamage, comethome.CertificateDir(home), err)
+	}
+	return err
 }
 
 // Prune removes old blocks and states of the CometBFT home in a home (see comethome.Prune).

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +21,9 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/certificate"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	"github.com/coppice-go/coppice/engines/storage/apphash"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -43,6 +47,7 @@ func childMain(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
+	o.Signer = votesKept(o.Home)
 	err := child.Run(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -60,17 +65,21 @@ type fakeCore struct {
 	mu      sync.Mutex
 	moved   chan struct{} // closed at each commit
 	state   chain.State
+	root    []byte // of the state
 	decided *chain.Block
 	reset   *logv1.ChainReset
 	appends int // orders and commits that would have been logged
+	checks  atomic.Int64
 	pool    [][]byte
 	applied map[chain.TxID]bool
 
-	resets int // records of an end of the chain that would have been logged
+	resets int      // records of an end of the chain that would have been logged
+	broken []string // what was wrong about them
 
-	fail    func(what string) error // before each operation, if set
-	ends    func()                  // before the record of an end of the chain, if set
-	blocked chan struct{}           // Get waits for it, if set
+	fail    func(what string) error  // before each operation, if set
+	updates []*logv1.ValidatorUpdate // that the next blocks make
+	ends    func()                   // before the record of an end of the chain, if set
+	blocked chan struct{}            // Get waits for it, if set
 }
 
 // testParams are the parameters of the tests' chains, which may be reset.
@@ -101,7 +110,12 @@ func (c *fakeCore) enter(what string) error {
 func (c *fakeCore) Info(context.Context) (chain.Standing, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return chain.Standing{Committed: c.state, Leftover: c.decided, Reset: c.reset}, c.enter("info")
+	return chain.Standing{Committed: c.state, Leftover: c.decided, Reset: c.reset, Root: c.standing()}, c.enter("info")
+}
+
+// standing returns the root of the state, at a reset.
+func (c *fakeCore) standing() chain.Root {
+	return chain.Root{State: c.root, AppHash: apphash.Of(c.root, c.state.Period+1)}
 }
 
 func (c *fakeCore) Reset(_ context.Context, with chain.Renewal) (*logv1.ChainReset, error) {
@@ -115,10 +129,17 @@ func (c *fakeCore) Reset(_ context.Context, with chain.Renewal) (*logv1.ChainRes
 		return c.reset, nil
 	}
 
-	hash := sha256.Sum256(append([]byte("renewed"), c.state.AppHash...))
-	rec, err := c.state.ChainReset(chain.Root{AppHash: hash[:]}, with)
+	if c.decided != nil && c.state.InHold() { // as ordering does
+		c.state.Height, c.state.BlockHash, c.decided = c.decided.Height, c.decided.Hash, nil
+	}
+	rec, err := c.state.ChainReset(c.standing(), with)
 	if err != nil {
 		return nil, err
+	}
+	if cert, err := certificate.Decode(with.Certificate); err != nil {
+		c.broken = append(c.broken, fmt.Sprintf("no certificate: %v", err))
+	} else if err := cert.Check(c.state); err != nil {
+		c.broken = append(c.broken, err.Error())
 	}
 	if c.ends != nil {
 		c.ends()
@@ -149,7 +170,7 @@ func (c *fakeCore) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.
 
 	if !c.state.Started() {
 		c.state = chain.State{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: rec.Params,
-			AppHash: []byte("genesis")}
+			AppHash: apphash.Of(nil, 0)}
 	}
 
 	return c.state, nil
@@ -179,7 +200,7 @@ func (c *fakeCore) Order(_ context.Context, b chain.Block) (chain.Staged, error)
 		c.appends++
 	}
 
-	s := chain.Staged{Block: b, AppHash: c.hash(b)}
+	s := chain.Staged{Block: b, AppHash: apphash.Of(c.rootAfter(b), b.Period), Validators: c.updates}
 	for _, tx := range b.Txs {
 		s.Results = append(s.Results, &logv1.TxResult{Data: tx})
 	}
@@ -187,19 +208,22 @@ func (c *fakeCore) Order(_ context.Context, b chain.Block) (chain.Staged, error)
 	return s, nil
 }
 
-func (c *fakeCore) hash(b chain.Block) []byte {
-	if c.state.InHold() {
-		return c.state.AppHash
-	}
-	if c.idle && len(b.Txs) == 0 {
-		return c.state.AppHash
+// rootAfter returns the root of the state after a block.
+func (c *fakeCore) rootAfter(b chain.Block) []byte {
+	if c.state.InHold() || c.idle && len(b.Txs) == 0 {
+		return c.root
 	}
 	h := sha256.New()
-	h.Write(c.state.AppHash)
+	h.Write(c.root)
 	for _, tx := range b.Txs {
 		h.Write(tx)
 	}
 	return h.Sum(nil)
+}
+
+// CommitLater is for drivers that decide alone: this one never calls it.
+func (c *fakeCore) CommitLater(context.Context, uint64) (chain.State, error) {
+	return chain.State{}, errors.ErrUnsupported
 }
 
 func (c *fakeCore) Commit(_ context.Context, height uint64) (chain.State, error) {
@@ -217,7 +241,9 @@ func (c *fakeCore) Commit(_ context.Context, height uint64) (chain.State, error)
 	}
 
 	b := *c.decided
-	c.state.AppHash, c.state.Height, c.state.BlockHash, c.state.Time = c.hash(b), b.Height, b.Hash, b.Time
+	c.root = c.rootAfter(b)
+	c.state.AppHash = apphash.Of(c.root, b.Period)
+	c.state.Height, c.state.BlockHash, c.state.Time = b.Height, b.Hash, b.Time
 	c.decided = nil
 	c.appends++
 
@@ -269,6 +295,7 @@ func (c *fakeCore) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait 
 }
 
 func (c *fakeCore) Check(raw []byte, _ chain.State, now time.Time) error {
+	c.checks.Add(1)
 	if c.Premature(raw, now) {
 		return errors.New("not yet")
 	}
@@ -277,6 +304,19 @@ func (c *fakeCore) Check(raw []byte, _ chain.State, now time.Time) error {
 	}
 	return nil
 }
+
+// Sender gives each transaction with a colon to the sender before it, of which two may wait, and
+// one may be in a block.
+func (*fakeCore) Sender(raw []byte) (string, chain.Bounds) {
+	sender, _, named := strings.Cut(string(raw), ":")
+	if !named {
+		return "", chain.Bounds{}
+	}
+	return sender, chain.Bounds{Waiting: 2, Block: 1}
+}
+
+// Recheck accepts what was accepted before.
+func (*fakeCore) Recheck([]byte, chain.State, time.Time) error { return nil }
 
 // Premature defers what begins with "later" until the second 100.
 func (*fakeCore) Premature(raw []byte, at time.Time) bool {

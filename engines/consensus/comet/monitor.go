@@ -12,6 +12,7 @@ import (
 
 	"github.com/cometbft/cometbft/types"
 
+	"github.com/coppice-go/coppice/engines/consensus/comet/seek"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -28,11 +29,12 @@ const (
 	pollTime  = 2 * time.Second // bounds one poll
 )
 
-// monitored is the watchdog, with the monitor and the leaver beside it.
+// monitored is the watchdog, with the monitor, the leaver and the seeker beside it.
 type monitored struct {
 	*watchdog
 	monitor *monitor
 	leaver  *leaver
+	seeker  *seek.Seeker
 }
 
 // Serve watches and polls until ctx ends.
@@ -41,6 +43,12 @@ func (m monitored) Serve(ctx context.Context) error {
 		return err
 	}
 	if err := supervisor.Go(ctx, m.leaver.run); err != nil {
+		return err
+	}
+	if err := supervisor.Go(ctx, m.leaver.follow); err != nil {
+		return err
+	}
+	if err := supervisor.Go(ctx, m.seeker.Run); err != nil {
 		return err
 	}
 	return m.watchdog.Serve(ctx)

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
@@ -27,6 +28,9 @@ type member struct {
 	core       *fakeCore
 	logs       *observer.ObservedLogs
 	changed    chan struct{} // a line was logged
+	manager    string        // the address of its manager's API; empty: it has none
+	peers      []consensus.Peer
+	asks       time.Duration // between two questions to them about a height that stands still
 }
 
 // newNetwork makes the homes of n validators that know each other. No CometBFT runs yet.
@@ -38,7 +42,7 @@ func newNetwork(t *testing.T, n int) []*member {
 	for i := range n {
 		m := &member{home: filepath.Join(t.TempDir(), "comet"), core: newFakeCore(), changed: make(chan struct{}, 1)}
 		p2p := freePort(t)
-		id, err := comethome.Init(m.home, comethome.Options{Moniker: fmt.Sprint("m", i), P2P: p2p, RPC: "127.0.0.1:0"})
+		id, err := comethome.Init(m.home, comethome.Options{Moniker: fmt.Sprint("m", i), P2P: p2p, RPC: freePort(t)})
 		require.NoError(t, err)
 		m.id, m.peer = id.NodeID, id.NodeID+"@"+p2p
 		id.Validator.Power = 10
@@ -81,9 +85,12 @@ func (m *member) start(t *testing.T) *supervisor.Run {
 		return nil
 	}))
 
-	d := Driver{Home: m.home, Intensity: supervisor.Intensity{Max: 1000, Period: time.Minute}, Log: log}
+	d := Driver{Home: m.home, Intensity: supervisor.Intensity{Max: 1000, Period: time.Minute}, Log: log,
+		Manager: consensus.Manager{Listen: m.manager}, asks: m.asks}
+	core := m.core.core("test")
+	core.Peers = m.peers
 	sup, err := supervisor.New(supervisor.Spec{Name: "test",
-		Build: supervisor.Children(supervisor.Child{ID: "consensus", Start: d.Start(m.core.core("test"))})})
+		Build: supervisor.Children(supervisor.Child{ID: "consensus", Start: d.Start(core)})})
 	require.NoError(t, err)
 	run, err := sup.Start(t.Context())
 	require.NoError(t, err)
@@ -147,7 +154,7 @@ func TestACopiedHomeIsNamed(t *testing.T) {
 	copied := &member{home: filepath.Join(t.TempDir(), "comet"), core: newFakeCore(), changed: make(chan struct{}, 1),
 		peer: "the copy"}
 	require.NoError(t, os.CopyFS(copied.home, os.DirFS(all[0].home)))
-	require.NoError(t, comethome.SetNetwork(copied.home, comethome.Network{P2P: freePort(t),
+	require.NoError(t, comethome.SetNetwork(copied.home, comethome.Network{P2P: freePort(t), RPC: freePort(t),
 		Peers: []string{all[1].peer, all[2].peer}}))
 
 	for _, m := range all {

@@ -2,6 +2,7 @@ package comet
 
 import (
 	"context"
+	"fmt"
 	"math/bits"
 	"slices"
 	"sync"
@@ -34,8 +35,33 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	if !ok {
 		return &abci.ResponseCheckTx{} // FinalizeBlock decides
 	}
-	if err := a.core.Feed.Check(req.Tx, s, time.Now()); err != nil {
+
+	id := chain.HashTx(req.Tx)
+	refuse := func(err error) *abci.ResponseCheckTx {
+		a.shares.Release(id)
 		return &abci.ResponseCheckTx{Code: codeRefused, Log: err.Error(), Codespace: "coppice"}
+	}
+
+	sender, most := a.core.Feed.Sender(req.Tx)
+	crowd := func() error {
+		return fmt.Errorf("%w for %s: CometBFT's mempool has %d of its transactions", chain.ErrPoolFull, sender,
+			most.Waiting)
+	}
+
+	// A sender at its bound is refused before its signature is verified, which costs most.
+	check := a.core.Feed.Check
+	switch held, room := a.shares.Look(id, sender, most.Waiting); {
+	case held:
+		check = a.core.Feed.Recheck
+	case sender != "" && !room:
+		return refuse(crowd())
+	}
+
+	if err := check(req.Tx, s, time.Now()); err != nil {
+		return refuse(err)
+	}
+	if sender != "" && !a.shares.Admit(id, sender, most.Waiting) {
+		return refuse(crowd())
 	}
 	if req.Type == abci.CheckTxType_Recheck {
 		return &abci.ResponseCheckTx{} // CometBFT has removed committed transactions
@@ -44,8 +70,9 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	asking := &brief{Context: ctx, time: askTime}
 	defer asking.end()
 
-	found, err := a.core.State.Results(asking, []chain.TxID{chain.HashTx(req.Tx)})
+	found, err := a.core.State.Results(asking, []chain.TxID{id})
 	if err == nil && found[0] != nil {
+		a.shares.Release(id)
 		return &abci.ResponseCheckTx{
 			Code: uint32(logv1.Code_CODE_REPEATED), Log: "it was applied at " +
 				chain.VersionFromProto(found[0].Version).String(), Codespace: "coppice",
@@ -86,13 +113,13 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	}
 
 	now := req.Time
-	p := proposal{left: min(req.MaxTxBytes, int64(s.Params.GetMaxBlockBytes())), has: make(map[chain.TxID]bool)}
+	p := proposal{left: min(req.MaxTxBytes, int64(s.Params.GetMaxBlockBytes())), has: make(map[chain.TxID]bool),
+		sender: a.core.Feed.Sender, of: make(map[string]int)}
 
+	check := func(tx []byte) bool { return a.core.Feed.Check(tx, s, now) == nil }
 	for _, txs := range [][][]byte{a.ofExtensions(ctx, s, req), req.Txs} {
 		for _, tx := range txs {
-			if a.core.Feed.Check(tx, s, now) == nil {
-				p.add(tx)
-			}
+			p.add(tx, check)
 		}
 	}
 
@@ -103,7 +130,7 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 		// If the pool is down, its transactions come with a later block.
 		ours, _, _ := a.core.Feed.Offer(ctx, 0, chain.MaxBlockTxs, int(p.left)+len(p.has), false)
 		for _, tx := range ours {
-			if a.core.Feed.Check(tx, s, now) == nil && !p.add(tx) {
+			if !p.add(tx, check) {
 				break
 			}
 		}
@@ -145,17 +172,30 @@ type proposal struct {
 	txs  [][]byte
 	has  map[chain.TxID]bool
 	left int64
+
+	sender func(tx []byte) (sender string, most chain.Bounds)
+	of     map[string]int // transactions, by sender that has a bound
 }
 
-// add adds a transaction, and reports whether there may be room for more.
-func (p *proposal) add(tx []byte) bool {
+// add adds a transaction that passes the check, unless the proposal has as many of its sender as it
+// may have. It reports whether there may be room for more.
+func (p *proposal) add(tx []byte, check func(tx []byte) bool) bool {
 	id := chain.HashTx(tx)
 	if p.has[id] {
 		return true
 	}
 	size := protoSize(len(tx))
-	if size > p.left || len(p.txs) == chain.MaxBlockTxs {
+	full := size > p.left || len(p.txs) == chain.MaxBlockTxs
+
+	sender, most := p.sender(tx)
+	if sender != "" && p.of[sender] >= most.Block || !check(tx) {
+		return true
+	}
+	if full {
 		return false
+	}
+	if sender != "" {
+		p.of[sender]++
 	}
 
 	p.has[id] = true

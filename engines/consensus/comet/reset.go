@@ -10,7 +10,9 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus/comet/certificate"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/seek"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -34,6 +36,9 @@ type leaver struct {
 	home string
 	sup  *supervisor.Supervisor
 	log  *zap.Logger
+
+	mistake mistake
+	keeper  *certificate.Keeper
 }
 
 // run leaves each chain whose reset is due, until ctx ends.
@@ -67,7 +72,15 @@ func (l *leaver) leave(ctx context.Context, s chain.State) error {
 		zap.Uint64("height", s.Reset.Height), zap.Uint64("next", s.Reset.InitialHeight()))
 
 	for {
-		err := l.certify(ctx)
+		now := l.app.chain.Load()
+		if !now.InHold() {
+			return nil // a process that was replaced meanwhile has begun the next epoch
+		}
+
+		err := l.app.preserve(ctx, s)
+		if err == nil {
+			err = l.certify(ctx, *now)
+		}
 		if err == nil {
 			break
 		}
@@ -90,32 +103,94 @@ func (l *leaver) leave(ctx context.Context, s chain.State) error {
 	return pauseBeside(ctx, leaveRetry)
 }
 
-// certify writes the certificate of the reset that is due. It returns an error as long as the held
-// block is not committed.
-func (l *leaver) certify(ctx context.Context) error {
-	s := l.app.chain.Load()
+// certify writes the certificate of the reset that is due in state s, unless that of a peer was
+// written. It returns an error as long as the held block is not committed.
+func (l *leaver) certify(ctx context.Context, s chain.State) error {
+	if l.mistake == leaveAtF || certificate.Complete(l.home, s) {
+		return nil
+	}
 	if s.Height <= s.Reset.Height {
 		return fmt.Errorf("block %d, which follows the decision, is not committed yet", s.Reset.Height+1)
 	}
-	if err := pauseBeside(ctx, linger-time.Since(time.Unix(0, l.app.held.Load()))); err != nil {
+	if err := pauseBeside(ctx, l.app.lingers(time.Now())); err != nil {
 		return err
+	}
+	if l.mistake == leaveWithoutCertificate {
+		return nil
 	}
 
 	asking, cancel := context.WithTimeout(ctx, rpcTime)
 	defer cancel()
-	c, err := l.rpc.certificate(asking, s.Reset.Height)
+	root, err := l.app.root(asking)
 	if err != nil {
 		return err
 	}
-	if err := c.check(*s); err != nil {
+	c, err := l.rpc.certificate(asking, s.Reset.Height, root)
+	if err != nil {
 		return err
 	}
-	b, err := c.encode()
+	if err := c.Check(s); err != nil {
+		return err
+	}
+	b, err := c.Encode()
 	if err != nil {
 		return err
 	}
 
-	return comethome.WriteCertificate(l.home, s.Period, b)
+	l.keep(ctx, s, c)
+
+	if err := comethome.WriteCertificate(l.home, s.Period, b); err != nil {
+		return err
+	}
+	l.app.health.step(stepCertified)
+
+	return nil
+}
+
+// keepMost is how long a reset waits for what leads a light client to it.
+const keepMost = time.Second
+
+// keep keeps what leads a light client to the end of the chain. It must not hinder the reset:
+// without these blocks a light client has to be told anew what it may trust, and no more.
+func (l *leaver) keep(ctx context.Context, s chain.State, c certificate.Certificate) {
+	ctx, cancel := context.WithTimeout(ctx, keepMost)
+	defer cancel()
+
+	if err := l.keeper.Before(ctx, s, c); err != nil {
+		l.log.Warn("what leads a light client to the end of the chain is not kept: it must be told anew what it may "+
+			"trust", zap.String("chain", s.ChainID), zap.Error(err))
+	}
+}
+
+// keepEvery is the time between two looks whether there is something to keep.
+const keepEvery = 250 * time.Millisecond
+
+// follow keeps the first block of each epoch as soon as there is one, and follows the chain if its
+// blocks are removed, until ctx ends.
+func (l *leaver) follow(ctx context.Context) error {
+	told := false
+
+	for {
+		if err := pauseBeside(ctx, keepEvery); err != nil {
+			return nil //nolint:nilerr // the watchdog reports why its life ends
+		}
+		s := l.app.chain.Load()
+		if s == nil || s.Params.GetResetOffset() == 0 || s.Height == 0 || s.InHold() || l.app.ended.Load() != nil {
+			continue
+		}
+
+		asking, cancel := context.WithTimeout(ctx, rpcTime)
+		kept, err := l.keeper.Follow(asking, *s)
+		cancel()
+		if kept > 0 {
+			l.app.kept.Store(kept)
+		}
+		if kept == 0 && !told && ctx.Err() == nil && s.Height > s.InitialHeight {
+			told = true
+			l.log.Warn("the first block of the epoch is not kept, without which no light client goes over the next "+
+				"reset", zap.String("chain", s.ChainID), zap.Error(err))
+		}
+	}
 }
 
 // pauseBeside waits for d, beside a service to which injected faults belong.
@@ -134,6 +209,67 @@ func pauseBeside(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// newSeeker returns what asks the peers for this run of the driver.
+func (t *tree) newSeeker() *seek.Seeker {
+	return &seek.Seeker{
+		Home: t.Home, Core: t.core, Agents: t.agents, Left: t.health.leftBehind, Log: t.Log,
+		Standing: func() (chain.State, bool) {
+			s := t.app.chain.Load()
+			switch {
+			case s == nil || t.app.ended.Load() != nil:
+				return chain.State{}, false
+			case !s.Started(): // the chain may have been reset before this node has begun
+				return chain.State{}, !t.stateSync
+			}
+			return *s, true
+		},
+		Restart: func(ctx context.Context) error { return supervisor.Recycle(ctx, t.sup, childProcess) },
+	}
+}
+
+// rejoin brings a node that was left behind to the newest reset, between two processes. It returns
+// the committed state.
+func (t *tree) rejoin(ctx context.Context, s chain.State) (chain.State, error) {
+	if t.app.ended.Load() != nil {
+		return s, nil // the next epoch begins first
+	}
+	defer t.app.working()()
+	joined, err := t.seeker.Rejoin(ctx, s)
+	if err != nil || !joined {
+		return s, err
+	}
+
+	if s, err = t.app.standing(ctx); err == nil {
+		err = seek.Joined(s)
+	}
+	if err == nil {
+		t.Log.Info("this node has taken the state at the newest reset", zap.Uint64("epoch", s.Period),
+			zap.Uint64("height", s.Height))
+	}
+
+	return s, err
+}
+
+// awaiting is what runs in the place of CometBFT while a node that is to begin with the state at a
+// reset does not have it. The seeker replaces it.
+type awaiting struct{ app *app }
+
+// Serve waits until ctx ends.
+func (a awaiting) Serve(ctx context.Context) error {
+	defer a.app.working()()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case f := <-supervisor.Faults(ctx):
+			f.Do(ctx)
+		}
+	}
+}
+
+// String names the service in reports.
+func (awaiting) String() string { return "a CometBFT that waits for the state at a reset" }
+
 // renew makes the reset that is due, if its certificate is complete, between two processes. It
 // returns whether the home is now that of an epoch that has not begun. The order is durable: the
 // log knows that the chain has ended before any of its data is removed.
@@ -143,6 +279,11 @@ func (t *tree) renew(ctx context.Context, s chain.State) (renewed bool, err erro
 	if reset == nil {
 		if !s.InHold() {
 			return false, nil
+		}
+		if t.mistake == dataFirst {
+			if err := t.spoil(); err != nil {
+				return false, err
+			}
 		}
 		if reset, err = t.end(ctx, s); reset == nil {
 			return false, err
@@ -170,6 +311,7 @@ func (t *tree) renew(ctx context.Context, s chain.State) (renewed bool, err erro
 	}
 
 	t.stateSync = false
+	t.health.step(stepRenewed)
 	t.Log.Info("the chain is reset", zap.String("chain", e.ChainID), zap.Uint64("initial_height", e.InitialHeight))
 
 	return true, nil
@@ -179,12 +321,16 @@ func (t *tree) renew(ctx context.Context, s chain.State) (renewed bool, err erro
 // the old chain must run to make it.
 func (t *tree) end(ctx context.Context, s chain.State) (*logv1.ChainReset, error) {
 	b, err := comethome.ReadCertificate(t.Home, s.Period)
-	if err != nil || b == nil {
+	if err != nil || b == nil && !t.mistake.leavesWithout() {
 		return nil, err
 	}
-	c, err := decodeCertificate(b)
+
+	c, err := certificate.Decode(b)
 	if err == nil {
-		err = c.check(s)
+		err = c.Check(s)
+	}
+	if t.mistake.leavesWithout() {
+		c, err = t.unproved()
 	}
 	if err != nil {
 		t.Log.Warn("the certificate of the reset is of no use, and is made again", zap.Error(err))
@@ -196,10 +342,14 @@ func (t *tree) end(ctx context.Context, s chain.State) (*logv1.ChainReset, error
 		return nil, err
 	}
 	t.server.close() // what the old process asked for has ended
+	t.health.step(stepProcessDead)
+	if err := t.mustPreserve(ctx, s); err != nil {
+		return nil, err
+	}
 
 	var reset *logv1.ChainReset
 	err = whileDown(ctx, func() (err error) {
-		reset, err = t.core.Ordering.Reset(ctx, chain.Renewal{Validators: c.validators(),
+		reset, err = t.core.Ordering.Reset(ctx, chain.Renewal{Validators: c.Validators(),
 			AppState: g.AppState, Certificate: b})
 		return err
 	})
@@ -209,6 +359,7 @@ func (t *tree) end(ctx context.Context, s chain.State) (*logv1.ChainReset, error
 	}
 	if err == nil {
 		t.app.ended.Store(reset)
+		t.health.step(stepEnded)
 	}
 
 	return reset, err
@@ -227,6 +378,8 @@ func (t *tree) genesisOf(s chain.State) (comethome.Genesis, error) {
 		want = reset.NewChainId
 	} else if s.Started() {
 		want = s.ChainID
+	} else if t.stateSync {
+		want = g.ChainID // build has checked that it is an epoch of the chain
 	}
 	if g.ChainID != want {
 		return g, fmt.Errorf("%w: %s is of chain %q, the home's log of %q", comethome.ErrGenesis,
@@ -234,4 +387,59 @@ func (t *tree) genesisOf(s chain.State) (comethome.Genesis, error) {
 	}
 
 	return g, nil
+}
+
+// preserve makes the state at the reset that is due in state s durable, for nodes that are left
+// behind. The certificate is not used before: what it leads to begins with that state.
+func (a *app) preserve(ctx context.Context, s chain.State) error {
+	if a.core.StateSync == nil {
+		return nil
+	}
+	return whileDown(ctx, func() error { return a.core.StateSync.Preserve(ctx, s) })
+}
+
+// mustPreserve is preserve between two processes. After the decision the reset happens, so it tries
+// until it has succeeded.
+func (t *tree) mustPreserve(ctx context.Context, s chain.State) error {
+	for wait := renewRetry; ; wait = min(2*wait, renewMost) {
+		err := t.app.preserve(ctx, s)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+
+		t.Log.Warn("the state at the reset cannot be kept yet", zap.Error(err))
+		if err := engines.Pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// mistake is a fault in the order of a reset that a test plants, to see that it is caught.
+type mistake string
+
+const (
+	leaveAtF                mistake = "leave at F"
+	leaveWithoutCertificate mistake = "leave without a certificate"
+	lingerAnew              mistake = "the time on the old chain begins anew with each start"
+	dataFirst               mistake = "ChainReset after the data"
+	oldChildServed          mistake = "a block of the old child after the switch"
+)
+
+// leavesWithout reports whether the mistake is to leave a chain without its certificate.
+func (m mistake) leavesWithout() bool { return m == leaveAtF || m == leaveWithoutCertificate }
+
+// unproved returns what stands for the certificate that a node with such a mistake does not have.
+func (t *tree) unproved() (certificate.Certificate, error) {
+	g, err := comethome.ReadGenesis(t.Home)
+	return certificate.Certificate{After: certificate.SetOf(g)}, err
+}
+
+// spoil removes the data of the chain before the log knows that the chain has ended.
+func (t *tree) spoil() error {
+	g, err := comethome.ReadGenesis(t.Home)
+	if err != nil {
+		return err
+	}
+	return comethome.Renew(t.Home, comethome.Epoch{ChainID: g.ChainID, Time: g.Time, InitialHeight: g.InitialHeight,
+		Validators: g.Validators})
 }

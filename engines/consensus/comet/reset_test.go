@@ -2,9 +2,15 @@ package comet
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,10 +24,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/engines/backend/governance"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/certificate"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 )
@@ -122,6 +129,53 @@ func TestAnEndedChainWaitsForItsNextEpoch(t *testing.T) {
 	require.Nil(t, c.state.Reset)
 }
 
+// What the child of the old chain sends after the switch reaches nobody: its endpoint is closed
+// before the next epoch begins. FinalizeBlock carries no chain id, so without that a block of the
+// old child would become one of the new chain, as the planted mistake shows. Item 51.
+func TestABlockOfTheOldChildAfterTheSwitchIsRefused(t *testing.T) {
+	for _, m := range []mistake{"", oldChildServed} {
+		c := newFakeCore()
+		s, path := served(t, c)
+		s.app.mistake, s.app.holds = m, make(chan struct{}, 1)
+		first := s.now
+		old := dial(t, path)
+		begin(t, old)
+		for _, b := range []comettest.Block{block(1, "reset=1"), block(2)} {
+			_, err := old.FinalizeBlock(b)
+			require.NoError(t, err)
+			_, err = old.Commit()
+			require.NoError(t, err)
+		}
+
+		s.close() // as the end of the old chain does
+		reset, err := c.Reset(t.Context(), chain.Renewal{})
+		require.NoError(t, err)
+		path, err = s.open()
+		require.NoError(t, err)
+		child := dial(t, path)
+		require.Zero(t, height(t, child))
+		_, err = child.InitChain("test-1", 21, nil, time.Unix(0, reset.GenesisTimeNs))
+		require.NoError(t, err)
+
+		_, err = old.FinalizeBlock(block(21, "old=1"))
+		if m == "" {
+			require.Error(t, err)
+			require.Nil(t, c.decided)
+			_, err = child.FinalizeBlock(block(21, "new=1"))
+			require.NoError(t, err)
+		} else {
+			require.NoError(t, err, "the planted mistake")
+			require.Equal(t, "test-1", c.decided.ChainID)
+			own := block(21, "new=1")
+			own.Hash = []byte("block 21 of the new chain")
+			_, err = child.FinalizeBlock(own)
+			require.Error(t, err, "the planted mistake has another block in the place of the chain's own")
+			first.close()
+			s.app.mistake = ""
+		}
+	}
+}
+
 // A lone validator is killed at each step of a reset, twice in a row. Each reset is made once, and
 // no data is removed before the log knows that the chain has ended.
 func TestALoneValidatorIsResetWhereverItIsKilled(t *testing.T) {
@@ -184,9 +238,38 @@ func TestALoneValidatorIsResetWhereverItIsKilled(t *testing.T) {
 	for e := range epoch {
 		b, err := comethome.ReadCertificate(home, e)
 		require.NoError(t, err)
-		_, err = decodeCertificate(b)
+		_, err = certificate.Decode(b)
 		require.NoError(t, err, "epoch %d", e)
 	}
+
+	// A light client that trusts block 1 of epoch 0 goes over all resets (item 42). The first block
+	// of the newest epoch is kept as soon as there is one.
+	require.Eventually(t, func() bool {
+		b, err := comethome.FirstBlock.Read(home, epoch)
+		return err == nil && b != nil
+	}, time.Minute, 10*time.Millisecond)
+	epochs, err := certificate.Load(comethome.CertificateDir(home))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, epochs[0].First.Height)
+	begins, err := certificate.Client{}.Carry(certificate.Trust{Block: epochs[0].First}, epochs)
+	require.NoError(t, err)
+	require.Len(t, begins, int(epoch))
+
+	relay := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "comet"}) },
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", rpcSocket(comethome.SocketDir(home)))
+		}, DisableKeepAlives: true},
+	})
+	defer relay.Close()
+	newest, err := certificate.Client{}.Newest(t.Context(), begins[len(begins)-1], relay.URL)
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprintf("test-%d", epoch), newest.Block.ChainID)
+	_, err = certificate.Client{}.Newest(t.Context(), begins[0], relay.URL)
+	require.Error(t, err, "the newest block is of another epoch")
+	require.NoError(t, verifyProofs(home, "test"))
+	require.ErrorIs(t, verifyProofs(home, "another"), comethome.ErrChainDamage)
+
 	_, err = os.Stat(filepath.Join(home, "config", "genesis.json.new"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
@@ -199,16 +282,46 @@ func TestALongHoldIsToldOf(t *testing.T) {
 	h.committed(7)
 	h.polled(&observed{height: 7, address: "A", validators: []validator{{"A", 10}},
 		clocks: map[string]time.Time{"A": now}}, nil)
+	require.Nil(t, h.Condition().Hold)
+	quiet := h.Condition()
+
+	s := chain.State{Period: 2, Height: 7, Reset: &chain.Reset{Epoch: 2, Height: 7, Offset: 20}}
 	h.holds(true)
-	require.Equal(t, consensus.Ready, h.Condition().State, h.Condition().Reason)
+	h.resets(s)
+	begun := h.Condition()
+	require.Equal(t, consensus.Ready, begun.State, begun.Reason)
+	require.Equal(t, consensus.ResetHold{Epoch: 2, Height: 7, Since: now, Step: stepDecided,
+		Text: stepTexts[stepDecided]}, *begun.Hold)
+	require.False(t, begun.Like(quiet), "an event reports that the hold has begun")
+
+	s.Height = 8
+	h.resets(s)
+	h.step(stepCertified)
+	h.resets(s) // a restart of the process repeats it
+	require.Equal(t, stepCertified, h.Condition().Hold.Step)
+	require.True(t, begun.Like(h.Condition()))
 
 	now = now.Add(holdMost)
-	h.holds(true)
-	require.Equal(t, consensus.Starting, h.Condition().State)
-	require.Contains(t, h.Condition().Reason, "in hold for 3s")
+	long := h.Condition()
+	require.Equal(t, consensus.Starting, long.State)
+	require.Contains(t, long.Reason, "in hold for 3s, since the decision on a reset at height 7 of epoch 2: "+
+		"the certificate is written")
+	require.True(t, long.Hold.Long)
+	require.False(t, long.Like(begun))
 	require.True(t, h.isHeld())
 
+	h.pause = time.Minute // half of it is longer
+	require.False(t, h.Condition().Hold.Long)
+
+	// The next epoch has started, without a block. Then the hold is over.
 	h.holds(false)
+	h.resets(chain.State{Period: 3, Reset: s.Reset})
+	require.Equal(t, stepStarted, h.Condition().Hold.Step)
+	h.step(stepOrdered)
+	require.Contains(t, h.Condition().Hold.String(), "step 11 of 12, the first block of the next epoch is decided")
+	h.resets(chain.State{Period: 3, Height: 27})
+	h.step(stepOrdered)
+	require.Nil(t, h.Condition().Hold)
 	require.Equal(t, consensus.Ready, h.Condition().State, h.Condition().Reason)
 
 	h.ended(0, "")
@@ -219,8 +332,9 @@ func TestALongHoldIsToldOf(t *testing.T) {
 	require.NotContains(t, h.Condition().Reason, "cannot begin yet")
 }
 
-// A chain with several validators is not begun with resets that could not be made.
-func TestResetsOfSeveralValidatorsAreRefused(t *testing.T) {
+// A node of several validators does not start without the addresses of the others, if the chain can
+// be reset.
+func TestResetsOfSeveralValidatorsNeedPeers(t *testing.T) {
 	dir := t.TempDir()
 	_, err := comethome.Init(comethome.Dir(dir), comethome.Options{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
 	require.NoError(t, err)
@@ -237,11 +351,14 @@ func TestResetsOfSeveralValidatorsAreRefused(t *testing.T) {
 			require.NoError(t, err)
 			continue
 		}
-		require.ErrorIs(t, err, governance.ErrNotYet)
+		require.ErrorContains(t, err, "reset.peers is empty")
 		require.Equal(t, consensus.Config, comethome.Class(err))
 	}
 
-	h.Genesis.Resets = nil
+	h.Peers = []string{"127.0.0.1:7070"}
+	_, err = Kind{}.Open(h)
+	require.NoError(t, err)
+	h.Peers, h.Genesis.Resets = nil, nil
 	_, err = Kind{}.Open(h)
 	require.NoError(t, err)
 }
@@ -260,8 +377,8 @@ func TestThePeersOfAnEpochHaveItsFirstBlock(t *testing.T) {
 func TestAManagerKnowsTheEpoch(t *testing.T) {
 	r := idleResets()
 	r.driver.health.enters(5)
-	_, err := r.Hard(t.Context(), manager.Reset{PeriodCount: "5"})
-	require.ErrorContains(t, err, "for epoch 5 is not rebuilt")
-	_, err = r.Hard(t.Context(), manager.Reset{PeriodCount: "0"})
+	r.driver.Home = newNetwork(t, 1)[0].home
+	require.NoError(t, r.checkHard(manager.Reset{PeriodCount: "5"}))
+	err := r.checkHard(manager.Reset{PeriodCount: "0"})
 	require.ErrorContains(t, err, "names another epoch than that of this node, 5")
 }

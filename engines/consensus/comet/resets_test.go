@@ -7,18 +7,29 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/ladder"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -49,13 +60,30 @@ func TestOurNodeAnswersThePublishedManagersCalls(t *testing.T) {
 	seen, logs := observer.New(zapcore.InfoLevel)
 
 	c, home := newFakeCore(), newHome(t, comethome.Options{})
+	var slow atomic.Bool // a core that is not there yet
+	slow.Store(true)
+	c.fail = func(string) error {
+		if slow.Load() {
+			return &engines.DownError{Engine: "ordering"}
+		}
+		return nil
+	}
 	d := Driver{Home: home, Intensity: supervisor.Intensity{Max: 10, Period: time.Minute}, Log: zap.New(seen),
 		Manager: consensus.Manager{Listen: l.Addr().String()}}
 	sup, err := supervisor.New(supervisor.Spec{Name: "test",
 		Build: supervisor.Children(supervisor.Child{ID: "consensus", Start: d.Start(c.core("test"))})})
 	require.NoError(t, err)
-	run, err := sup.Start(context.Background())
-	require.NoError(t, err)
+	var run *supervisor.Run
+	var starting sync.WaitGroup
+	starting.Go(func() {
+		var err error
+		run, err = sup.Start(context.Background())
+		assert.NoError(t, err)
+	})
+	resetsBefore := askAll(t, comettest.Published{URL: "http://" + l.Addr().String()}, home, false)
+	require.Zero(t, resetsBefore)
+	slow.Store(false)
+	starting.Wait()
 	defer func() { require.NoError(t, run.Stop(context.Background())) }()
 
 	c.submit("first=1")
@@ -89,7 +117,7 @@ func TestOurNodeAnswersThePublishedManagersCalls(t *testing.T) {
 	require.NoError(t, err)
 	pid = pidOf(t, home)
 	for query, want := range map[string]string{"?period_count=1": "names another epoch than that of this node, 0",
-		"": "is not rebuilt in a home that has it", "?period_count=x": `period_count: "x"`} {
+		"": "no peer is connected whose RPC can be reached", "?period_count=x": `period_count: "x"`} {
 		answer := call(t, "GET", url+"/hard_reset"+query, "")
 		require.Equal(t, false, answer["status"])
 		require.Contains(t, answer["message"], want)
@@ -100,14 +128,73 @@ func TestOurNodeAnswersThePublishedManagersCalls(t *testing.T) {
 	require.Equal(t, genesis, after)
 	require.Equal(t, pid, pidOf(t, home))
 
+	require.Equal(t, 2, askAll(t, comettest.Published{URL: url}, home, true))
 	status := call(t, "GET", url+"/status", "")
 	require.Equal(t, string(manager.Running), status["state"])
 	require.Equal(t, "test", status["chain_id"])
-	require.EqualValues(t, 1, status["resets"])
+	require.EqualValues(t, 3, status["resets"])
 
 	c.submit("second=2")
 	c.await(t, func() bool { return len(c.pool) == 0 })
 	require.Zero(t, run.Tree().Children[0].Restarts)
+}
+
+// askAll makes all calls of the published manager's client at once, and checks that each answer is
+// true. up says whether CometBFT can start: until then nothing is reset. It returns how many resets
+// were made. Item 34.
+func askAll(t *testing.T, c comettest.Published, home string, up bool) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	id, err := comethome.ReadIdentity(home)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { // the manager listens
+		_, _, _, _, err := c.Params(ctx)
+		return err == nil
+	}, time.Minute, 5*time.Millisecond)
+
+	var made atomic.Int64
+	var running sync.WaitGroup
+	for n := range 4 {
+		running.Go(func() {
+			peer, _, ok, problem, err := c.Params(ctx)
+			assert.NoError(t, err)
+			assert.True(t, ok, problem)
+			assert.Equal(t, id.NodeID, peer)
+		})
+		running.Go(func() {
+			hash, problem, err := c.AppHash(ctx, []string{"1", "", "100000", "x"}[n])
+			assert.NoError(t, err)
+			assert.NotEqual(t, hash == "", problem == "")
+			assert.False(t, hash != "" && (n > 1 || !up), hash)
+		})
+		running.Go(func() {
+			ok, problem, err := c.SetParams(ctx, map[string]any{})
+			assert.NoError(t, err)
+			assert.False(t, ok)
+			assert.Contains(t, problem, "nothing was changed")
+		})
+		running.Go(func() {
+			ok, text, err := c.Reset(ctx, "hard", url.Values{"period_count": {"7"}})
+			assert.NoError(t, err)
+			assert.False(t, ok, text)
+		})
+		if n > 1 {
+			continue
+		}
+		running.Go(func() {
+			ok, text, err := c.Reset(ctx, "gentle", nil)
+			assert.NoError(t, err)
+			assert.Equal(t, up, ok, text)
+			assert.Equal(t, up, !strings.Contains(text, "nothing was changed"), text)
+			if ok {
+				made.Add(1)
+			}
+		})
+	}
+	running.Wait()
+
+	return int(made.Load())
 }
 
 // The answer to a reset says whether CometBFT is up, has ended, or is still starting.
@@ -141,22 +228,84 @@ func TestTheAnswerToAResetIsTrue(t *testing.T) {
 	})
 }
 
-// After five restarts that have not helped, an error says so, in the log and in the status.
+// After five attempts that have not helped, an error says so, in the log and in the status. Item
+// 25.
 func TestTheWatchdogSaysWhenItsRestartsDoNotHelp(t *testing.T) {
 	seen, logs := observer.New(zapcore.ErrorLevel)
 	m := manager.NewMachine(nil, nil, nil)
 	w := &watchdog{resets: m, log: zap.New(seen)}
-	for n := range mostHelp {
-		w.tell(7, n, "this is the only validator")
+	step := func(n int) ladder.Step {
+		return ladder.Stall{Height: 7, Attempts: n, Why: whyAlone, Fit: true, Alone: true}.Next(nil)
+	}
+	for n := range ladder.Most {
+		w.tell(step(n))
 		require.Equal(t, manager.Stalled, m.Status(0).State)
 	}
 	require.Zero(t, logs.Len())
 
-	w.tell(7, mostHelp, "this is the only validator")
+	w.tell(step(ladder.Most))
 	require.Equal(t, manager.Abandoned, m.Status(0).State)
-	require.Equal(t, mostHelp+1, m.Status(0).Restarts)
+	require.Equal(t, ladder.Most+1, m.Status(0).Restarts)
 	require.Contains(t, logs.All()[0].Message,
-		"no block after 7: this is the only validator; 5 restarts have not helped")
+		"no block after 7: this is the only validator; 5 attempts have not helped")
+}
+
+// A lost connection says the published lines, with the line that showed it. A planned stop says
+// none of them: a gentle reset, a reset of the chain, and a stop of the node. Items 10, 11 and 30.
+func TestALostConnectionSaysThePublishedLines(t *testing.T) {
+	m := newNetwork(t, 1)[0]
+	m.manager = freePort(t)
+	run := m.start(t)
+	m.past(t, 1)
+	ok, text := m.reset(t, "/gentle_reset")
+	require.True(t, ok, text)
+	m.past(t, m.height()+1)
+	m.core.submit("reset=1")
+	m.core.await(t, func() bool { return m.core.state.Period == 1 && m.core.state.Height > 0 })
+	require.Zero(t, m.logs.FilterMessage(manager.SayDropped).Len())
+
+	require.NoError(t, run.Kill("consensus/"+childABCI, nil))
+	m.past(t, m.height()+2)
+	var lines []string
+	for _, e := range m.logs.All() {
+		lines = append(lines, e.Message)
+	}
+	i := slices.Index(lines, manager.SayDropped)
+	require.Greater(t, i, 1)
+	require.Equal(t, []string{"Tendermint process stopped", "Tendermint process started"}, lines[i-2:i])
+	require.Contains(t, lines[i+1], "Stopping abci.socketClient for error: read message: ")
+
+	require.NoError(t, run.Stop(context.Background()))
+	require.Equal(t, 1, m.logs.FilterMessage(manager.SayDropped).Len())
+}
+
+// CometBFT lives on after a consensus failure. The node says so: in the log, and as the state of
+// the machine. Item 32. The failure is that of a set of validators without any.
+func TestAConsensusFailureOfOurNodesLivingCometBFTIsTold(t *testing.T) {
+	m := newNetwork(t, 1)[0]
+	m.manager = freePort(t)
+	m.start(t)
+	m.past(t, 1)
+	pid := pidOf(t, m.home)
+	g, err := comethome.ReadGenesis(m.home)
+	require.NoError(t, err)
+
+	m.core.mu.Lock()
+	m.core.updates = []*logv1.ValidatorUpdate{{KeyType: comethome.KeyEd25519, PubKey: g.Validators[0].PubKey}}
+	m.core.mu.Unlock()
+
+	status := func() manager.Status {
+		res, err := http.Get("http://" + m.manager + "/status")
+		require.NoError(t, err)
+		defer res.Body.Close()
+		var s manager.Status
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&s))
+		return s
+	}
+	require.Eventually(t, func() bool { return status().State == manager.Broken }, time.Minute, 10*time.Millisecond)
+	require.Contains(t, status().Failure, "CONSENSUS FAILURE!!!")
+	require.NoError(t, syscall.Kill(pid, 0), "the process lives")
+	require.NotZero(t, m.logs.FilterLevelExact(zapcore.ErrorLevel).FilterMessageSnippet("CONSENSUS FAILURE!!!").Len())
 }
 
 // idleResets returns the resets of a tree whose test makes none.

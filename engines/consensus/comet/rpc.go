@@ -18,8 +18,11 @@ import (
 
 	"github.com/cometbft/cometbft/mempool"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	"github.com/cometbft/cometbft/types"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus/comet/bootstrap"
+	"github.com/coppice-go/coppice/engines/consensus/comet/certificate"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -231,4 +234,29 @@ func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, se
 			return *at, set, nil
 		}
 	}
+}
+
+// certificate asks CometBFT for the certificate of the reset that was decided at a height, with the
+// root of the state after it. It returns an error until the next block is committed.
+func (c rpc) certificate(ctx context.Context, decided uint64, root []byte) (out certificate.Certificate, err error) {
+	out.Root = root
+	at := int64(decided)
+	if out.Decided, err = c.lightBlock(ctx, at); err != nil {
+		return out, err
+	}
+	if out.Held, err = c.lightBlock(ctx, at+1); err != nil {
+		return out, err
+	}
+	out.After, err = c.validatorsAt(ctx, at+2)
+
+	return out, err
+}
+
+func (c rpc) lightBlock(ctx context.Context, height int64) (*types.LightBlock, error) {
+	return bootstrap.LightBlock(ctx, c.HTTP, height)
+}
+
+// validatorsAt returns the whole set of a height.
+func (c rpc) validatorsAt(ctx context.Context, height int64) (*types.ValidatorSet, error) {
+	return bootstrap.Validators(ctx, c.HTTP, height)
 }

@@ -58,7 +58,12 @@ func (s *server) String() string { return "abci server" }
 func (s *server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.now != nil {
+	s.closeNow()
+}
+
+// closeNow closes the endpoint of the running child, if there is one. It is called with s.mu held.
+func (s *server) closeNow() {
+	if s.now != nil && s.app.mistake != oldChildServed {
 		s.now.close()
 		s.now = nil
 	}
@@ -71,11 +76,7 @@ func (s *server) open() (path string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.now != nil {
-		s.now.close()
-		s.now = nil
-	}
-
+	s.closeNow()
 	s.n++
 	path = filepath.Join(s.dir, fmt.Sprintf("abci-%d-%d.sock", supervisor.Incarnation(s.ctx), s.n))
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

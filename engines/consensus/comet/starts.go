@@ -46,6 +46,8 @@ type starts struct {
 	failed  int                        // starts in a row that ended before CometBFT was up
 	why     string                     // the reason of the last end by itself
 
+	dropped string // the line by which the last process has shown a dropped connection
+
 	// fatal is the first line in which CometBFT or Go's runtime says why the running process dies.
 	fatal string
 }
@@ -83,6 +85,24 @@ func (s *starts) died(line string) {
 	if s.fatal == "" {
 		s.fatal = line
 	}
+}
+
+// lost notes a line that shows a dropped connection. A process that is told to end closes its
+// connections itself and writes no such line: our endpoint is closed only after its end.
+func (s *starts) lost(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dropped == "" {
+		s.dropped = line
+	}
+}
+
+// takeDropped returns the line by which the process before has shown a dropped connection, once.
+func (s *starts) takeDropped() (line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	line, s.dropped = s.dropped, ""
+	return line
 }
 
 // ended returns how many starts in a row ended before CometBFT was up, and why the last one did.
@@ -241,6 +261,9 @@ func (t *tree) stderr(line []byte) {
 	text := string(line)
 	if dying(text) {
 		t.starts.died(text)
+	}
+	if manager.ShowsDrop(text) {
+		t.starts.lost(text)
 	}
 	t.health.logged(text)
 	t.line(line)

@@ -134,7 +134,17 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, comethome.KeyEd25519))
 	}
 
-	rec, err := a.genesis(req, chain.State{})
+	// In a later epoch the chain begins with the app hash that its genesis names.
+	var s chain.State
+	if epoch, ok := chain.EpochOf(g.ChainID, a.core.Genesis.GetChainId()); ok && epoch > 0 {
+		doc, err := comethome.ReadGenesisDoc(comethome.GenesisPath(a.home))
+		if err != nil {
+			return nil, err
+		}
+		s = chain.State{ChainID: g.ChainID, Period: epoch, AppHash: doc.AppHash}
+	}
+
+	rec, err := a.genesis(req, s)
 	if err == nil {
 		rec.InitChain = nil // there was no InitChain
 	}

@@ -1,10 +1,13 @@
 package comet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	cfg "github.com/cometbft/cometbft/config"
@@ -12,6 +15,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/certificate"
+	"github.com/coppice-go/coppice/engines/consensus/comet/ladder"
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -68,6 +73,31 @@ type watchdog struct {
 	sup       *supervisor.Supervisor
 	resets    *manager.Machine
 	log       *zap.Logger
+
+	// The stall ladder. climb has a rung climbed and does not wait for it; climbing reports whether
+	// that goes on. attempts outlives the incarnations of the watchdog.
+	peers    []consensus.Peer
+	agents   int
+	climb    func(context.Context, ladder.Rung) error
+	climbing func() bool
+	attempts *attempts
+	asks     time.Duration // between two questions
+}
+
+// attempts counts what the ladder has tried at a height.
+type attempts struct{ height, count atomic.Uint64 }
+
+// at returns the number of attempts at a height.
+func (a *attempts) at(height uint64) int {
+	if a.height.Load() != height {
+		return 0
+	}
+	return int(a.count.Load())
+}
+
+func (a *attempts) set(height uint64, count int) {
+	a.height.Store(height)
+	a.count.Store(uint64(count))
 }
 
 func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
@@ -76,15 +106,21 @@ func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 	w := &watchdog{timing: t.timing, stateSync: t.stateSync, app: t.app, health: t.health, pool: t.core.Feed, rpc: c,
-		sup: t.sup, resets: t.resets.machine, log: t.Log}
+		sup: t.sup, resets: t.resets.machine, log: t.Log, peers: t.core.Peers, agents: t.agents,
+		climb: t.resets.climb, climbing: t.resets.climbing.Load, attempts: &t.resets.attempts,
+		asks: cmp.Or(t.asks, askPeersEvery)}
 
 	asks, err := newRPC(t.rpcSocket())
 	if err != nil {
 		return nil, err
 	}
-	l := &leaver{app: t.app, rpc: asks, home: t.Home, sup: t.sup, log: t.Log}
+	k := &certificate.Keeper{Home: t.Home, Fetch: asks.lightBlock}
+	if t.Retain > 0 { // a step is a part of the blocks that stay, so that the removal goes on
+		k.Step = max(1, min(t.Retain/2, 1000))
+	}
+	l := &leaver{app: t.app, rpc: asks, home: t.Home, sup: t.sup, log: t.Log, keeper: k, mistake: t.mistake}
 
-	return monitored{w, &monitor{c, t.health, t.signs}, l}, nil
+	return monitored{w, &monitor{c, t.health, t.signs}, l, t.seeker}, nil
 }
 
 // String names the service in reports.
@@ -99,8 +135,9 @@ func (w *watchdog) Serve(ctx context.Context) error {
 		return err
 	}
 
-	height, restarts, told := w.app.height.Load(), 0, ""
-	agreeing := false
+	height, told, said := w.app.height.Load(), "", ""
+	restarts := w.attempts.at(height)
+	agreeing, asks := false, time.Now()
 	var stood watch
 	stood.reset()
 	began := time.Now() // of this life of CometBFT
@@ -111,7 +148,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 		}
 
 		if h := w.app.height.Load(); h != height {
-			height, restarts, told = h, 0, ""
+			height, restarts, told, said = h, 0, "", ""
 			stood.reset()
 			continue
 		}
@@ -158,45 +195,98 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			continue
 		}
 
-		if !act {
-			if why != told {
-				w.log.Warn("the committed height stands still", zap.Uint64("height", height),
-					zap.Duration("for", stood.total), zap.String("reason", why))
-				w.resets.Note(manager.Stalled, fmt.Sprintf("no block after %d: %s", height, why), nil)
-				told = why
+		if !act && why != told {
+			w.log.Warn("the committed height stands still", zap.Uint64("height", height),
+				zap.Duration("for", stood.total), zap.String("reason", why))
+			w.resets.Note(manager.Stalled, fmt.Sprintf("no block after %d: %s", height, why), nil)
+			told, asks = why, time.Now()
+		}
+		if !act && time.Since(asks) < w.asks {
+			continue
+		}
+
+		asks = time.Now()
+		step := w.next(ctx, ladder.Stall{Epoch: w.health.inEpoch(), Height: height, Attempts: restarts, Why: why,
+			Fit: act, Alone: !answers || why == whyAlone})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if w.app.height.Load() != height {
+			continue
+		}
+
+		if step.Rung == ladder.Wait {
+			if step.Text != said {
+				w.resets.Note(manager.Stalled, step.Text, nil)
+				w.log.Warn(step.Text)
+				said = step.Text
+			}
+			if act {
+				stood.reset()
 			}
 			continue
 		}
 
-		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height),
-			zap.Duration("for", stood.total), zap.String("reason", why))
-		w.tell(height, restarts, why)
-
-		if err := supervisor.Recycle(ctx, w.sup, childProcess); err != nil {
+		w.tell(step)
+		if err := w.climb(ctx, step.Rung); err != nil {
 			return err
 		}
 
 		restarts++
+		w.attempts.set(height, restarts)
+		told = ""
 		stood.reset()
 		began = time.Now()
 	}
 }
 
-// mostHelp is the number of restarts in a row that may help. More of them come only with the
-// longest pause, and an error says that they have not helped so far.
-const mostHelp = 5
+// whyAlone is the reason for a height of the only validator.
+const whyAlone = "this is the only validator"
 
-// tell notes that CometBFT is restarted, after so many restarts in a row at one height.
-func (w *watchdog) tell(height uint64, restarts int, why string) {
-	text := fmt.Sprintf("no block after %d: %s; restarting CometBFT, %d of %d", height, why, restarts+1, mostHelp)
-	state := manager.Stalled
-	if restarts >= mostHelp {
-		state = manager.Abandoned
-		text = fmt.Sprintf("no block after %d: %s; %d restarts have not helped, and somebody has to look: see "+
-			"docs/cometbft.md", height, why, restarts)
-		w.log.Error(text)
+// askPeersEvery is the time between two questions to the peers about a height that stands still
+// because validators seem to be missing. Their API may be reachable although they are not
+// connected.
+const askPeersEvery = time.Minute
+
+// next returns what the stall ladder wants to be done. It asks the peers where they stand, if that
+// matters.
+func (w *watchdog) next(ctx context.Context, s ladder.Stall) ladder.Step {
+	if !s.Asks() || len(w.peers) == 0 {
+		return s.Next(nil)
 	}
-	w.resets.Note(state, text, func(s *manager.Status) { s.Restarts++ })
+
+	ctx, cancel := context.WithTimeout(ctx, rpcTime)
+	defer cancel()
+
+	answers := &ladder.Answers{Agents: w.agents, Asked: len(w.peers)}
+	var mu sync.Mutex
+	var asked sync.WaitGroup
+	for _, p := range w.peers {
+		asked.Go(func() {
+			at, err := p.Standing(ctx)
+			if err != nil {
+				return // it counts as one that has not answered
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			answers.Stands = append(answers.Stands, at)
+		})
+	}
+	asked.Wait()
+
+	return s.Next(answers)
+}
+
+// tell notes a step of the ladder.
+func (w *watchdog) tell(step ladder.Step) {
+	state := manager.Stalled
+	if step.GaveUp {
+		state = manager.Abandoned
+		w.log.Error(step.Text)
+	} else {
+		w.log.Warn("restarting CometBFT: the committed height stands still", zap.String("reason", step.Text))
+	}
+	w.resets.Note(state, step.Text, func(s *manager.Status) { s.Restarts++ })
 }
 
 // patience returns how long the height may stand still after the given number of restarts in a row.
@@ -253,6 +343,9 @@ func (w *watchdog) begins() bool { return w.stateSync && !w.app.follows.Load() }
 
 // excuse returns a reason why the height may stand still without a fault, or "" if there is none.
 func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
+	if w.climbing() {
+		return "a reset is under way"
+	}
 	if w.app.busy.Load() > 0 {
 		return "the application has not answered"
 	}
@@ -321,7 +414,7 @@ func (w *watchdog) ask(ctx context.Context, height uint64, stood time.Duration) 
 
 	alone, catchingUp, err := w.rpc.role(ctx)
 	if err != nil || alone {
-		return "this is the only validator", true, err
+		return whyAlone, true, err
 	}
 
 	ahead, err := w.rpc.peersAhead(ctx, height, w.bound/2)

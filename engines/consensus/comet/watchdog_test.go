@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus/comet/ladder"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -107,14 +108,18 @@ func (w *watched) Offer(context.Context, uint64, int, int, bool) ([][]byte, uint
 	return [][]byte{{1}}, 1, nil
 }
 
-func (w *watched) Check([]byte, chain.State, time.Time) error { return nil }
-func (w *watched) Premature([]byte, time.Time) bool           { return false }
+func (w *watched) Check([]byte, chain.State, time.Time) error   { return nil }
+func (w *watched) Recheck([]byte, chain.State, time.Time) error { return nil }
+func (w *watched) Sender([]byte) (string, chain.Bounds)         { return "", chain.Bounds{} }
+func (w *watched) Premature([]byte, time.Time) bool             { return false }
 
 // watchOver starts the watchdog. The end of the test stops it.
-func watchOver(t *testing.T) *watched {
+func watchOver(t *testing.T, set ...func(*watched)) *watched {
 	t.Helper()
 	w := &watched{watchdog: &watchdog{timing: timing{bound: 4 * time.Second}, app: &app{}, health: newHealth(nil),
-		resets: idleResets().machine, log: zap.NewNop()}}
+		resets: idleResets().machine, log: zap.NewNop(),
+		climbing: func() bool { return false }, attempts: new(attempts), asks: askPeersEvery}}
+	w.climb = func(ctx context.Context, _ ladder.Rung) error { return supervisor.Recycle(ctx, w.sup, childProcess) }
 	w.app.agreeing.Store(true)
 	hc := &http.Client{Transport: w}
 	c, err := rpchttp.NewWithClient("http://comet", "/websocket", hc)
@@ -133,6 +138,9 @@ func watchOver(t *testing.T) *watched {
 		}},
 	)})
 	require.NoError(t, err)
+	for _, f := range set {
+		f(w)
+	}
 	run, err := w.sup.Start(context.Background())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, run.Stop(context.Background())) })

@@ -19,7 +19,7 @@ func (Kind) Name() string { return Name }
 
 // Traits returns the kind's traits.
 func (Kind) Traits() consensus.Traits {
-	return consensus.Traits{Doc: "solo is a chain of one node"}
+	return consensus.Traits{Doc: "solo is a chain of one node", Alone: true}
 }
 
 // Open returns the driver of a node with home h.
@@ -33,5 +33,5 @@ func (Kind) Backends(_ string, g chain.Genesis) ([]chain.Backend, error) {
 	if g.Resets == nil {
 		return nil, nil
 	}
-	return []chain.Backend{governance.New(g.GovernanceKey, g.ChainID, nil).WithResets(g.Resets.Offset)}, nil
+	return []chain.Backend{governance.New(g.GovernanceKey, g.ChainID, nil).For(g.Resets)}, nil
 }

@@ -1,6 +1,7 @@
 // Package solo is consensus with oneself. It orders the transactions that the pool offers: it makes
 // a block as soon as there is a transaction, larger blocks under load, and an empty block only if
-// asked to. While a block is being committed, the transactions of the next one gather.
+// asked to. While a block is being committed, the next one is ordered and executed. Nobody learns
+// of a block before it is committed, as the results come from the committed state and from the log.
 //
 // If the node dies, an order that was chosen but not logged is chosen again, and an order that was
 // logged but not committed is committed first.
@@ -37,7 +38,9 @@ type Solo struct {
 	Now func() time.Time
 }
 
-// DefaultMaxTxs is the largest number of transactions in a block if Solo.MaxTxs is 0.
+// DefaultMaxTxs is the largest number of transactions in a block if Solo.MaxTxs is 0. A block that
+// was decided when the core died is executed again before anything else is committed, so a larger
+// block makes a restart longer, and a smaller one costs throughput (ADR 0228).
 const DefaultMaxTxs = 5_000
 
 // Name returns the name of the Kind.
@@ -110,8 +113,31 @@ func (d *driver) run(ctx context.Context) error {
 		}
 	}
 
+	return d.order(ctx, state)
+}
+
+// order makes one block after another, the first one after state. While a block is being committed,
+// order makes the next one, unless the block has decided on a reset.
+func (d *driver) order(ctx context.Context, state chain.State) error {
+	var before *chain.Block // the block that is being committed
+	settle := func() error {
+		if before == nil {
+			return nil
+		}
+		if _, err := d.core.Ordering.Commit(ctx, before.Height); err != nil {
+			return fmt.Errorf("commit of %v: %w", *before, err)
+		}
+		before = nil
+		return nil
+	}
+
 	for {
 		if state.InHold() {
+			if err := settle(); err != nil {
+				return err
+			}
+
+			var err error
 			if state, err = d.renew(ctx); err != nil {
 				return err
 			}
@@ -125,9 +151,14 @@ func (d *driver) run(ctx context.Context) error {
 		if _, err := d.core.Ordering.Order(ctx, b); err != nil {
 			return fmt.Errorf("order of %v: %w", b, err)
 		}
-		if state, err = d.core.Ordering.Commit(ctx, b.Height); err != nil {
+
+		if err := settle(); err != nil {
+			return err
+		}
+		if state, err = d.core.Ordering.CommitLater(ctx, b.Height); err != nil {
 			return fmt.Errorf("commit of %v: %w", b, err)
 		}
+		before = &b
 	}
 }
 

@@ -27,7 +27,8 @@ type core struct {
 	calls    []string
 	reset    *logv1.ChainReset
 	blocks   []chain.Block
-	fail     error // of the next Order
+	fail     error  // of the next Order
+	decide   uint64 // the height of the block that decides on a reset
 }
 
 func (c *core) Info(context.Context) (chain.Standing, error) {
@@ -76,12 +77,26 @@ func (c *core) Order(_ context.Context, b chain.Block) (chain.Staged, error) {
 
 func (c *core) Commit(_ context.Context, height uint64) (chain.State, error) {
 	c.calls = append(c.calls, fmt.Sprintf("commit %d", height))
+	return c.advance(height), nil
+}
+
+// CommitLater commits at once, as a commit may end before the caller goes on.
+func (c *core) CommitLater(_ context.Context, height uint64) (chain.State, error) {
+	c.calls = append(c.calls, fmt.Sprintf("begin %d", height))
+	return c.advance(height), nil
+}
+
+// advance commits the block at height.
+func (c *core) advance(height uint64) chain.State {
 	c.leftover = nil
 	c.state.Height = height
 	if len(c.blocks) > 0 {
 		c.state.Time = c.blocks[len(c.blocks)-1].Time
 	}
-	return c.state, nil
+	if height == c.decide {
+		c.state.Reset = &chain.Reset{Height: height, TimeNs: c.state.Time.UnixNano(), Offset: 20}
+	}
+	return c.state
 }
 
 func (c *core) Take(ctx context.Context, maxTxs, _ int) ([][]byte, error) {
@@ -117,7 +132,7 @@ func TestABlockAsSoonAsThereIsWorkAndNeverAnEmptyOne(t *testing.T) {
 		require.Empty(t, c.blocks)
 		c.offer <- [][]byte{{1}}
 		synctest.Wait()
-		require.Equal(t, []string{"info", "init", "order 1", "commit 1"}, c.calls)
+		require.Equal(t, []string{"info", "init", "order 1", "begin 1"}, c.calls)
 		require.ErrorIs(t, stop(), context.Canceled)
 	})
 }
@@ -139,6 +154,35 @@ func TestALeftoverIsCommittedFirst(t *testing.T) {
 		c := &core{state: chain.State{ChainID: "test", Height: 4}, leftover: &chain.Block{Height: 5}}
 		stop := start(t, Solo{}, c)
 		require.Equal(t, []string{"info", "init", "commit 5"}, c.calls)
+		stop()
+	})
+}
+
+// The next block is ordered before the driver waits for the commit of the one before.
+func TestABlockIsOrderedWhileTheOneBeforeIsCommitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &core{}
+		stop := start(t, Solo{}, c)
+		for i := range 3 {
+			c.offer <- [][]byte{{byte(i)}}
+		}
+		synctest.Wait()
+		require.Equal(t, []string{"info", "init", "order 1", "begin 1", "order 2", "commit 1", "begin 2", "order 3",
+			"commit 2", "begin 3"}, c.calls)
+		stop()
+	})
+}
+
+// No block is ordered on one that has decided on a reset.
+func TestABlockThatDecidesOnAResetIsCommittedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &core{decide: 2}
+		stop := start(t, Solo{}, c)
+		c.offer <- [][]byte{{1}}
+		c.offer <- [][]byte{{2}}
+		synctest.Wait()
+		require.Equal(t, []string{"info", "init", "order 1", "begin 1", "order 2", "commit 1", "begin 2", "commit 2",
+			"reset", "init", "order 22", "begin 22"}, c.calls)
 		stop()
 	})
 }
@@ -183,9 +227,9 @@ func TestAResetIsMadeAtOnce(t *testing.T) {
 		core *core
 		want []string
 	}{
-		"decided": {&core{state: decided}, []string{"info", "init", "reset", "init", "order 24", "commit 24"}},
-		"ended":   {&core{state: decided, reset: ended}, []string{"info", "reset", "init", "order 24", "commit 24"}},
-		"begun":   {&core{state: begun}, []string{"info", "init", "order 24", "commit 24"}},
+		"decided": {&core{state: decided}, []string{"info", "init", "reset", "init", "order 24", "begin 24"}},
+		"ended":   {&core{state: decided, reset: ended}, []string{"info", "reset", "init", "order 24", "begin 24"}},
+		"begun":   {&core{state: begun}, []string{"info", "init", "order 24", "begin 24"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			stop := start(t, Solo{}, c.core)

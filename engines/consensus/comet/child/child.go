@@ -95,13 +95,16 @@ func Run(ctx context.Context, o Options) error {
 
 	peers := newReporter(c.P2P.PersistentPeers)
 	facts.refused = peers.refuse
-	options = append(options, peers.watch)
+	options = append(options, lookSoon, peers.watch, keepEarly) // lookSoon wants the reactor that watch wraps
 
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 
 	if o.Signer != nil {
 		signer = o.Signer(signer)
+	}
+	if signer, err = logVotes(signer); err != nil {
+		return err
 	}
 
 	check := &guard{config: c, own: own, now: time.Now()}

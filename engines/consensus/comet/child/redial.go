@@ -14,9 +14,10 @@ import (
 
 // redialSoon and redialLater are how long a persistent peer may be away before redial dials it.
 // Each wait is extended by a random time of up to the same length. Two nodes that dial each other
-// at the same moment refuse each other's connection, so only one of the two dials soon.
+// at the same moment refuse each other's connection, so only one of the two dials soon. At its
+// start, that one dials at once.
 const (
-	redialSoon  = 500 * time.Millisecond
+	redialSoon  = 250 * time.Millisecond
 	redialLater = 2500 * time.Millisecond
 	redialLook  = 100 * time.Millisecond
 )
@@ -49,19 +50,18 @@ func (s switchDialler) Occupied(to *p2p.NetAddress) bool {
 }
 
 // redial dials a peer that has not been connected for a while, until ctx ends. CometBFT dials the
-// peer too: at once when a connection ends, and then every 5 to 8 s. But a dial into a silent
-// network takes 3 s, and CometBFT does not dial at all if one dial ends just as the connection of
-// another does. Without redial, CometBFT is therefore late to find a peer that is back, or a
-// network that is whole again. redial does not disturb a dial that is under way. It tells why a
-// peer is refused. CometBFT itself dials such a peer only once.
+// peer too: up to 3 s after its start, at once when a connection ends, and then every 5 to 8 s.
+// But a dial into a silent network takes 3 s, and CometBFT does not dial at all if one dial ends
+// just as the connection of another does. Without redial, CometBFT is therefore late to find a
+// peer that is back, or a network that is whole again. redial does not disturb a dial that is
+// under way. It tells why a peer is refused. CometBFT itself dials such a peer only once.
 func redial(ctx context.Context, d dialler, peer string, f *peerFacts) {
 	id, _, _ := strings.Cut(peer, "@")
-	least := redialLater
+	least, rest := redialLater, redialLater
 	if f.own < p2p.ID(id) {
-		least = redialSoon
+		least, rest = redialSoon, 0
 	}
 
-	rest := least
 	var to *p2p.NetAddress
 
 	for last := time.Now(); ; {

@@ -94,6 +94,26 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 	})
 }
 
+// At the start, the side that dials soon dials at once, and the other leaves it the time.
+func TestAPeerIsDialledAtTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		low, high := p2p.ID(strings.Repeat("1", 40)), p2p.ID(strings.Repeat("f", 40))
+		n := &network{there: map[p2p.ID]bool{}, reached: map[p2p.ID]bool{low: true, high: true},
+			dials: map[p2p.ID]int{}}
+		ctx, cancel := context.WithCancel(t.Context())
+		redialAll(ctx, n, string(low)+"@127.0.0.1:1,"+string(high)+"@127.0.0.1:2",
+			factsOf(p2p.ID(strings.Repeat("8", 40)), new(told)))
+
+		advance(2 * redialLook)
+		require.Equal(t, 1, n.dialled(high))
+		require.Zero(t, n.dialled(low))
+		advance(redialLater + 2*redialLook)
+		require.Equal(t, 1, n.dialled(low))
+		cancel()
+		advance(time.Minute)
+	})
+}
+
 // A peer whose key does not match its id is reported, but not at each dial. The network here is
 // real: the error is CometBFT's.
 func TestAWrongPeerIsToldOf(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
 // Client is one connection. It is not safe for concurrent use.
@@ -90,11 +92,14 @@ func (c *Client) Echo(text string) (string, error) {
 	return r.GetEcho().GetMessage(), err
 }
 
-// InitChain starts the chain.
+// InitChain starts the chain, with the given validators.
 func (c *Client) InitChain(chainID string, initialHeight int64, appState []byte,
-	at time.Time) (appHash []byte, err error) {
-	r, err := c.call(abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: chainID, InitialHeight: initialHeight,
-		AppStateBytes: appState, Time: at}))
+	at time.Time, validators ...comethome.Validator) (appHash []byte, err error) {
+	req := &abci.RequestInitChain{ChainId: chainID, InitialHeight: initialHeight, AppStateBytes: appState, Time: at}
+	for _, v := range validators {
+		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, comethome.KeyEd25519))
+	}
+	r, err := c.call(abci.ToRequestInitChain(req))
 	return r.GetInitChain().GetAppHash(), err
 }
 

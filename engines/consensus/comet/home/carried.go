@@ -21,16 +21,17 @@ func CarriesState(appState []byte) bool {
 	return true
 }
 
-// Carried returns our genesis for a CometBFT chain: the one that CometBFT's genesis carries, or
-// otherwise its chain id and block size with the default limits. An empty chainID stands for any.
-// from names the genesis in errors.
+// Carried returns our genesis for a CometBFT chain: the one that CometBFT's genesis carries,
+// whatever the epoch, or otherwise its chain id and block size with the default limits. An empty
+// chainID stands for any. from names the genesis in errors.
 func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error) {
 	bad := func(format string, args ...any) (chain.Genesis, error) {
 		return chain.Genesis{}, fmt.Errorf("the genesis of %s: %w", from, fmt.Errorf(format, args...))
 	}
 
-	if chainID != "" && chainID != theirs.ChainID {
-		return bad("it is of chain %q, want %q", theirs.ChainID, chainID)
+	other := func() (chain.Genesis, error) { return bad("it is of chain %q, want %q", theirs.ChainID, chainID) }
+	if _, ok := chain.EpochOf(theirs.ChainID, chainID); chainID != "" && !ok {
+		return other()
 	}
 
 	g := chain.NewGenesis(theirs.ChainID, theirs.Time)
@@ -44,6 +45,9 @@ func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error)
 	g.Limits.MaxBlockBytes = theirs.MaxBlockBytes
 	g.Limits.MaxTxBytes = min(g.Limits.MaxTxBytes, theirs.MaxBlockBytes)
 	if !CarriesState(theirs.AppState) {
+		if chainID != "" && chainID != theirs.ChainID {
+			return other()
+		}
 		return g, nil
 	}
 
@@ -53,12 +57,10 @@ func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error)
 	if err := d.Decode(&carried); err != nil {
 		return bad("app_state is another application's: %w", err)
 	}
-	if epoch, ok := chain.EpochOf(theirs.ChainID, carried.ChainID); ok && epoch > 0 && carried.Resets != nil {
-		return bad("it is of %s, epoch %d of chain %q: a node that joins in a later epoch begins with the state at "+
-			"the last reset, which is not supported yet; copy the home of a node of the chain instead, and give it "+
-			"keys of its own", theirs.ChainID, epoch, carried.ChainID)
+	if chainID != "" && carried.ChainID != chainID {
+		return other()
 	}
-	if carried.ChainID != theirs.ChainID {
+	if epoch, ok := chain.EpochOf(theirs.ChainID, carried.ChainID); !ok || epoch > 0 && carried.Resets == nil {
 		return bad("app_state is of chain %q, and the rest of %q", carried.ChainID, theirs.ChainID)
 	}
 

@@ -308,6 +308,30 @@ func DatabaseBytes(c *cfg.Config) (total int64) {
 	return total
 }
 
+// CopiedProofs returns what a home keeps of the epochs of its chain, by the name of the file: the
+// genesis of epoch 0, if the chain was reset, and the proofs.
+func CopiedProofs(home string) (names []string, files [][]byte, err error) {
+	if names, err = ProofFiles(home); err != nil {
+		return nil, nil, err
+	}
+	for i, name := range names {
+		names[i] = filepath.Join(CertificateDir(home), name)
+	}
+	if exists(firstGenesisPath(home)) {
+		names = append(names, firstGenesisPath(home))
+	}
+
+	for i, path := range names {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrHome, err)
+		}
+		names[i], files = filepath.Base(path), append(files, data)
+	}
+
+	return names, files, nil
+}
+
 // CopiedFiles returns the configuration and the genesis of a home, which a backup has beside the
 // databases.
 func CopiedFiles(home string) (config, genesis []byte, err error) {

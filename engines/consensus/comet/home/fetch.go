@@ -32,6 +32,9 @@ type Chain struct {
 	GenesisDoc []byte   // in CometBFT's encoding, the same from each node
 	Peers      []string // each as node id@host:port
 	StateSync  StateSync
+
+	// Past is how the chain came to the epoch of Genesis; nil for epoch 0.
+	Past *Past
 }
 
 // FetchOptions say what Fetch fetches.
@@ -368,9 +371,21 @@ func (f fetcher) header(ctx context.Context, node, chainID string, height int64)
 }
 
 // JoinChain writes a fetched chain into a home that Init has made: its genesis, its peers, and the
-// block to trust if there is one.
+// block to trust if there is one. In a later epoch it also writes how the chain came there. A node
+// that is to begin with the state at the newest reset has the genesis of epoch 0 until it has that
+// state, and one that begins by state sync has that of the present epoch.
 func JoinChain(home string, c Chain) error {
-	doc, err := ParseGenesis(c.GenesisDoc)
+	genesis := c.GenesisDoc
+	if c.Past != nil {
+		if err := writePast(home, *c.Past); err != nil {
+			return err
+		}
+		if len(c.StateSync.RPC) == 0 {
+			genesis = c.Past.FirstGenesis
+		}
+	}
+
+	doc, err := ParseGenesis(genesis)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)
 	}

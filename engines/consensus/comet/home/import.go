@@ -16,8 +16,9 @@ import (
 // Import makes a CometBFT home from an existing one. It copies the keys, the configuration (with
 // our settings for the connection to the application), the genesis, and the signing state, without
 // which a validator could sign twice. It does not copy the chain, because that chain led to the
-// state of another application. Import does not change from, but from must never run again with the
-// same validator key. Errors wrap ErrHome; after an error, Import has left no home.
+// state of another application. Of a home whose chain was reset it copies what proves the resets.
+// Import does not change from, but from must never run again with the same validator key. Errors
+// wrap ErrHome; after an error, Import has left no home.
 func Import(home, from string) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
@@ -43,6 +44,17 @@ func Import(home, from string) (Identity, error) {
 		return none, err
 	}
 
+	// A chain that was reset is begun with the genesis of epoch 0, and followed by its
+	// certificates.
+	genesis := c.GenesisFile()
+	if path := firstGenesisPath(from); exists(path) {
+		genesis = path
+	}
+	proofs, err := readProofs(from)
+	if err != nil {
+		return none, err
+	}
+
 	to := cfg.DefaultConfig().SetRoot(home)
 	files := []struct {
 		from, to string
@@ -52,7 +64,7 @@ func Import(home, from string) (Identity, error) {
 		{from: c.NodeKeyFile(), to: to.NodeKeyFile(), mode: 0o600},
 		{from: c.PrivValidatorKeyFile(), to: to.PrivValidatorKeyFile(), mode: 0o600},
 		{from: c.PrivValidatorStateFile(), to: to.PrivValidatorStateFile(), mode: 0o600},
-		{from: c.GenesisFile(), to: to.GenesisFile(), mode: 0o644},
+		{from: genesis, to: to.GenesisFile(), mode: 0o644},
 	}
 	for i, f := range files { // read all files before anything is made
 		if files[i].data, err = os.ReadFile(f.from); err != nil {
@@ -69,6 +81,12 @@ func Import(home, from string) (Identity, error) {
 	for _, f := range files {
 		if err := durable.OS.WriteNew(f.to, f.data, f.mode); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
+		}
+	}
+
+	for _, p := range proofs {
+		if err := p.kind.Write(home, p.epoch, p.data); err != nil {
+			return none, err
 		}
 	}
 

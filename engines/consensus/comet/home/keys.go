@@ -70,6 +70,17 @@ func readSigning(path string) (s privval.FilePVLastSignState, err error) {
 	return s, nil
 }
 
+// Signed returns the height, round and step of the newest signature of a home's validator. ok is
+// false if a remote signer has the key.
+func Signed(home string) (height int64, round int32, step int8, ok bool, err error) {
+	c, err := LoadConfig(home)
+	if err != nil || c.PrivValidatorListenAddr != "" {
+		return 0, 0, 0, false, err
+	}
+	s, err := readSigning(c.PrivValidatorStateFile())
+	return s.Height, s.Round, s.Step, true, err
+}
+
 // NewNodeKey makes a node key in a home that has none, and returns the node's id.
 func NewNodeKey(home string) (string, error) {
 	c, _, err := readConfig(home)

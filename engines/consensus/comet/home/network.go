@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,10 @@ type Member struct {
 	Peer    string `json:"peer"`    // node id@host:port, as others reach it
 	PubKey  []byte `json:"pub_key"` // ed25519; base64 in JSON
 	Power   int64  `json:"power"`   // 0: a node that is no validator
+
+	// Agent is the machine's agent of the chain's service of rounds; nil: it has none. Its
+	// Validator is left empty: it is the member's.
+	Agent *chain.Agent `json:"agent,omitempty"`
 }
 
 // Check returns an error for a member without a valid address, key or power.
@@ -34,7 +39,20 @@ func (m Member) Check() error {
 			"a key of %d bytes",
 			ErrNetwork, m.Moniker, m.Power, len(m.PubKey), ed25519.PubKeySize)
 	}
+	if m.Agent != nil && m.Agent.Validator != "" {
+		return fmt.Errorf("%w: member %q: agent %q names validator %s, want none: it is the member's", ErrNetwork,
+			m.Moniker, m.Agent.Name, m.Agent.Validator)
+	}
 	return nil
+}
+
+// agent returns the member's agent as genesis.json registers it.
+func (m Member) agent() chain.Agent {
+	a := *m.Agent
+	if m.Power != 0 {
+		a.Validator = ed25519.PubKey(m.PubKey).Address().String()
+	}
+	return a
 }
 
 // GenesisSum returns a sum of a genesis in CometBFT's form, in hexadecimal. The layout of the file
@@ -57,8 +75,8 @@ type NetworkFile struct {
 // ErrNetwork is the error for members, or a network, that no chain can begin with.
 var ErrNetwork = errors.New("network")
 
-// Collect makes the network of the members, whose chain begins with a genesis of ours. Errors wrap
-// ErrNetwork.
+// Collect makes the network of the members, whose chain begins with a genesis of ours. The agents
+// of the members are added to those of the genesis. Errors wrap ErrNetwork.
 func Collect(ours chain.Genesis, members []Member) (NetworkFile, error) {
 	bad := func(format string, args ...any) (NetworkFile, error) {
 		return NetworkFile{}, fmt.Errorf("%w: %w", ErrNetwork, fmt.Errorf(format, args...))
@@ -86,12 +104,18 @@ func Collect(ours chain.Genesis, members []Member) (NetworkFile, error) {
 		if m.Power != 0 {
 			set = append(set, Validator{Name: m.Moniker, PubKey: m.PubKey, Power: m.Power})
 		}
+		if m.Agent != nil {
+			ours.Agents = append(slices.Clip(ours.Agents), m.agent())
+		}
 	}
 
 	if len(set) == 0 {
 		return bad("no member has a power above 0, so the chain would have no validator")
 	}
 
+	if _, err := ours.ChainStarted(); err != nil {
+		return bad("%w", err)
+	}
 	theirs, err := carrying(ours, Genesis{Validators: set})
 	if err != nil {
 		return bad("%w", err)
@@ -115,6 +139,9 @@ func ParseNetwork(data []byte) (n NetworkFile, theirs Genesis, ours chain.Genesi
 	}
 	if err == nil {
 		ours, err = Carried("", theirs, "the network")
+	}
+	if err == nil && ours.ChainID != theirs.ChainID {
+		err = fmt.Errorf("it is of %s, a later epoch of chain %q: want that of epoch 0", theirs.ChainID, ours.ChainID)
 	}
 	if err == nil {
 		_, err = ours.ChainStarted()

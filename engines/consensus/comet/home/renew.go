@@ -76,9 +76,12 @@ func Renew(home string, e Epoch) error {
 	return saveGenesis(home, doc)
 }
 
+// firstGenesisFile is the name of the genesis of epoch 0.
+const firstGenesisFile = "genesis-0.json"
+
 // firstGenesisPath returns the path of the genesis of epoch 0 in a home whose chain was reset.
 func firstGenesisPath(home string) string {
-	return filepath.Join(home, cfg.DefaultConfigDir, "genesis-0.json")
+	return filepath.Join(home, cfg.DefaultConfigDir, firstGenesisFile)
 }
 
 // keepFirstGenesis copies the genesis of epoch 0 before the first reset replaces it.
@@ -156,41 +159,4 @@ func noneRuns(c *cfg.Config) error {
 	}
 
 	return nil
-}
-
-// certificateDir is the directory of the certificates of a home's resets.
-const certificateDir = "certificates"
-
-func certificatePath(home string, epoch uint64) string {
-	return filepath.Join(home, certificateDir, fmt.Sprintf("epoch-%d", epoch))
-}
-
-// WriteCertificate keeps the certificate of the reset that ended an epoch, for good.
-func WriteCertificate(home string, epoch uint64, certificate []byte) error {
-	path := certificatePath(home, epoch)
-	err := os.MkdirAll(filepath.Dir(path), 0o700)
-	if err == nil {
-		err = durable.OS.SyncDir(home)
-	}
-	if err == nil {
-		err = durable.OS.Replace(path, certificate, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: certificate of the reset of epoch %d: %w", ErrHome, epoch, err)
-	}
-
-	return nil
-}
-
-// ReadCertificate returns the certificate of the reset that ended an epoch, or nil if the home has
-// none.
-func ReadCertificate(home string, epoch uint64) ([]byte, error) {
-	b, err := os.ReadFile(certificatePath(home, epoch))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHome, err)
-	}
-	return b, nil
 }

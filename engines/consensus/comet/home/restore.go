@@ -77,6 +77,10 @@ func Restore(ctx context.Context, home, from string, files []string, o RestoreOp
 		return r, err
 	}
 
+	if err := restoreProofs(home, from, files); err != nil {
+		return r, err
+	}
+
 	for _, name := range files {
 		if database, ok := strings.CutSuffix(name, pairsSuffix); ok {
 			if err := loadDatabase(ctx, filepath.Join(from, name), databaseDir(c, database), progress); err != nil {
@@ -92,6 +96,30 @@ func Restore(ctx context.Context, home, from string, files []string, o RestoreOp
 		return r, err
 	}
 	return r, r.restoreSigning(c, o)
+}
+
+// restoreProofs writes what the home kept of the epochs of its chain.
+func restoreProofs(home, from string, files []string) error {
+	for _, name := range files {
+		proof, epoch, ok := ParseProof(name)
+		if !ok && name != firstGenesisFile {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrHome, err)
+		}
+
+		if ok {
+			err = proof.Write(home, epoch, data)
+		} else {
+			err = durable.OS.WriteNew(firstGenesisPath(home), data, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // restoreConfig writes the configuration and the genesis.

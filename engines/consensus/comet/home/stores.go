@@ -22,8 +22,9 @@ const (
 )
 
 // Cure says what an operator can do about damage of CometBFT's databases.
-const Cure = "put comet and data back from one backup of the home, or make a new home with the keys of this one " +
-	"and join by block sync or state sync"
+const Cure = "have it rebuilt from what the peers have ('coppice reset hard --home HOME --from RPC,RPC'), put comet " +
+	"and data back from one backup of the home, or make a new home with the keys of this one and join by block sync " +
+	"or state sync"
 
 func databaseDir(c *cfg.Config, name string) string {
 	return filepath.Join(c.DBDir(), name+databaseSuffix)

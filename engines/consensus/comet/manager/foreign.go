@@ -130,7 +130,7 @@ func (f *foreign) start(ctx context.Context) error {
 	f.run(c)
 	f.journal.Line("Tendermint process started")
 	if f.unsaid != "" {
-		f.journal.Line("Restarted the HTTP RPC server, as a connection was dropped with message:")
+		f.journal.Line(SayDropped)
 		f.journal.Line("\t\t " + f.unsaid)
 		f.unsaid = ""
 	}

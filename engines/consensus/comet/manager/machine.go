@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet/manager/bare"
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 // Answer is the answer to a reset.
@@ -80,6 +81,7 @@ func (m *Machine) Serve(ctx context.Context) error {
 	if err := m.target.Begin(ctx); err != nil {
 		return err
 	}
+	faults := supervisor.Faults(ctx)
 
 	for {
 		select {
@@ -87,6 +89,8 @@ func (m *Machine) Serve(ctx context.Context) error {
 			r.run(ctx)
 		case work := <-m.target.Work():
 			work(ctx)
+		case f := <-faults:
+			f.Do(ctx)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,15 @@ const killTime = 2 * time.Second
 // triggers are the texts by which CometBFT's log shows that it has lost its application, or that
 // its RPC has stopped.
 var triggers = []string{"RPC HTTP server stopped", "Stopping abci.socketClient for error: read message: "}
+
+// ShowsDrop reports whether a line of CometBFT's log shows that it has lost its application, or
+// that its RPC has stopped. If nobody has told the process to end, a connection was dropped.
+func ShowsDrop(line string) bool {
+	return slices.ContainsFunc(triggers, func(t string) bool { return strings.Contains(line, t) })
+}
+
+// SayDropped is the published line that precedes the line which has shown a dropped connection.
+const SayDropped = "Restarted the HTTP RPC server, as a connection was dropped with message:"
 
 // sayFailure is the text with which CometBFT's consensus ends while its process lives on.
 const sayFailure = "CONSENSUS FAILURE!!!"

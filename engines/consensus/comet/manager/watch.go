@@ -96,8 +96,8 @@ func (w *watched) moved(ctx context.Context, height int64, now time.Time) {
 	}
 
 	w.toldAt = time.Time{}
-	c := w.comet
-	w.do(ctx, func(context.Context) { w.unstall(c) })
+	f, c := w.foreign, w.comet // w belongs to watch
+	f.do(ctx, func(context.Context) { f.unstall(c) })
 }
 
 // unstall notes that the chain has moved.
@@ -135,8 +135,8 @@ func (w *watched) judge(ctx context.Context, now time.Time) {
 		return
 	}
 	w.toldAt = now
-	c, height := w.comet, w.height
-	w.do(ctx, func(ctx context.Context) { w.stalled(ctx, c, height, stood) })
+	f, c, height := w.foreign, w.comet, w.height // w belongs to watch
+	f.do(ctx, func(ctx context.Context) { f.stalled(ctx, c, height, stood) })
 }
 
 // idle reports whether the chain makes no block because there is no work.

@@ -42,13 +42,14 @@ type Server struct{ listeners []io.Closer }
 
 // Serve listens on all addresses, and serves the RPC of n until Close. The settings of the RPC are
 // those of c, apart from its addresses. n need not have started.
-func Serve(n *node.Node, c *cfg.RPCConfig, o Options, log cmtlog.Logger) (s *Server, err error) {
+func Serve(n *node.Node, c *cfg.RPCConfig, o Options, log cmtlog.Logger) (_ *Server, err error) {
 	env, err := n.ConfigureRPC()
 	if err != nil {
 		return nil, err
 	}
+	env.P2PTransport = network{n}
 
-	s = new(Server)
+	s := new(Server)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -87,6 +88,13 @@ func Serve(n *node.Node, c *cfg.RPCConfig, o Options, log cmtlog.Logger) (s *Ser
 
 	return s, s.grpc(env, c, log)
 }
+
+// network is a node as net_info shows it. Its own IsListening reads a field that its start and its
+// stop write, and no lock guards it: that was a data race of a request and a stop.
+type network struct{ *node.Node }
+
+// IsListening reports whether the node runs. It listens as long as it does.
+func (n network) IsListening() bool { return n.IsRunning() }
 
 // serverConfig returns the bounds of the server, as CometBFT's own server has them.
 func serverConfig(c *cfg.RPCConfig) *rpc.Config {

@@ -1,4 +1,4 @@
-package comet
+package certificate
 
 import (
 	"fmt"
@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
 // quorum is a validator set whose keys sign blocks.
@@ -60,7 +61,7 @@ func (q quorum) block(t *testing.T, height int64, last *types.LightBlock, app []
 		c.Signatures = append(c.Signatures, sig)
 	}
 	for i, v := range q.set.Validators[:signed] {
-		sig, err := q.keys[string(v.Address)].Sign(c.VoteSignBytes("test", int32(i)))
+		sig, err := q.keys[string(v.Address)].Sign(c.VoteSignBytes(h.ChainID, int32(i)))
 		require.NoError(t, err)
 		c.Signatures[i].Signature = sig
 	}
@@ -69,55 +70,70 @@ func (q quorum) block(t *testing.T, height int64, last *types.LightBlock, app []
 }
 
 // A certificate is believed if it proves that the chain went on after the decision that our own
-// state has, and only then.
+// state has, and only then. Item 41.
 func TestACertificateProvesTheEndOfItsChain(t *testing.T) {
-	q, app := newQuorum(4), tmhash.Sum([]byte("the state after the decision"))
+	q, root := newQuorum(4), tmhash.Sum([]byte("the state after the decision"))
+	app := apphash.Of(root, 0)
 	decided := q.block(t, 7, nil, tmhash.Sum(nil), 3, nil)
 	held := q.block(t, 8, decided, app, 3, nil)
-	good := certificate{decided, held, q.set}
-	s := chain.State{ChainID: "test", Height: 8, AppHash: app, Params: testParams(),
+	good := Certificate{decided, held, q.set, root}
+	s := chain.State{ChainID: "test", Height: 8, AppHash: app, Params: chain.DefaultParams(),
 		Reset: &chain.Reset{Height: 7, TimeNs: time.Unix(1007, 0).UnixNano(), Offset: 20}}
-	require.NoError(t, good.check(s))
+	s.BlockHash = held.Hash()
+	require.NoError(t, good.Check(s))
 
-	b, err := good.encode()
+	b, err := good.Encode()
 	require.NoError(t, err)
-	again, err := decodeCertificate(b)
+	again, err := Decode(b)
 	require.NoError(t, err)
-	require.NoError(t, again.check(s))
-	require.Len(t, again.validators(), 4)
+	require.NoError(t, again.Check(s))
+	require.Len(t, again.Validators(), 4)
 
 	another := newQuorum(5)
+	theirs := another.block(t, 7, nil, tmhash.Sum(nil), 5, nil)
+	at := func(height int64, app []byte, signed int, edit func(*types.Header)) *types.LightBlock {
+		return q.block(t, height, nil, app, signed, edit)
+	}
+	of := func(f, after *types.LightBlock) Certificate { return Certificate{f, after, q.set, root} }
+	follow := func(by quorum, height int64, app []byte, signed int) Certificate {
+		return of(decided, by.block(t, height, decided, app, signed, nil))
+	}
+
 	for what, c := range map[string]struct {
-		certificate certificate
-		want        string
+		Certificate
+		fault error
+		want  string
 	}{
-		"too few signed F":   {certificate{q.block(t, 7, nil, app, 2, nil), held, q.set}, "block 7"},
-		"too few signed F+1": {certificate{decided, q.block(t, 8, decided, app, 2, nil), q.set}, "block 8"},
-		"another root": {certificate{decided, q.block(t, 8, decided, tmhash.Sum([]byte("x")), 3, nil), q.set},
-			"app hash"},
-		"another F":        {certificate{q.block(t, 7, nil, app, 4, nil), held, q.set}, "block 8 follows"},
-		"another height":   {certificate{q.block(t, 6, nil, app, 4, nil), held, q.set}, "block 6, want 7"},
-		"other validators": {certificate{decided, held, another.set}, "after block 8"},
-		"signed by strangers": {certificate{decided, another.block(t, 8, decided, app, 5, nil), q.set},
-			"block 7 names"},
-		"another time": {certificate{q.block(t, 7, nil, app, 3, func(h *types.Header) { h.Time = time.Unix(2, 0) }),
-			held, q.set}, "block 8 follows"},
-		"another chain": {certificate{q.block(t, 7, nil, app, 3, func(h *types.Header) { h.ChainID = "x" }),
-			held, q.set}, "block 7"},
+		"too few signed F":    {of(at(7, app, 2, nil), held), ErrSignatures, "block 7"},
+		"too few signed F+1":  {follow(q, 8, app, 2), ErrSignatures, "block 8"},
+		"another state":       {follow(q, 8, root, 3), ErrRoot, "app hash"},
+		"another root":        {Certificate{decided, held, q.set, app}, ErrRoot, "leads to"},
+		"another F":           {of(at(7, app, 4, nil), held), ErrBlock, "block 8 follows"},
+		"another height":      {of(at(6, app, 4, nil), held), ErrBlock, "block 6, want 7"},
+		"another F+1":         {follow(q, 9, app, 4), ErrBlock, "7 and 9"},
+		"other validators":    {Certificate{decided, held, another.set, root}, ErrSet, "after block 8"},
+		"signed by strangers": {follow(another, 8, app, 5), ErrSet, "block 7 names"},
+		"another time": {of(at(7, app, 3, func(h *types.Header) { h.Time = time.Unix(2, 0) }), held), ErrBlock,
+			"block 8 follows"},
+		"another chain": {of(at(7, app, 3, func(h *types.Header) { h.ChainID = "x" }), held), ErrBlock,
+			`of chain "x"`},
+		"made by strangers": {Certificate{theirs, another.block(t, 8, theirs, app, 5, nil), another.set, root},
+			ErrBlock, "this node has committed"},
 	} {
-		err := c.certificate.check(s)
-		require.ErrorIs(t, err, errCertificate, what)
+		err := c.Certificate.Check(s)
+		require.ErrorIs(t, err, ErrCertificate, what)
+		require.ErrorIs(t, err, c.fault, what)
 		require.ErrorContains(t, err, c.want, what)
 	}
 
 	s.Reset.TimeNs++
-	require.ErrorContains(t, good.check(s), "the reset of")
+	require.ErrorContains(t, good.Check(s), "the reset of")
 	s.Reset.TimeNs--
 	s.Period = 1
-	require.ErrorContains(t, good.check(s), "no reset is due")
+	require.ErrorIs(t, good.Check(s), ErrNoReset)
 
 	for _, bad := range [][]byte{nil, {1}, b[:len(b)/2]} {
-		_, err := decodeCertificate(bad)
-		require.ErrorIs(t, err, errCertificate)
+		_, err := Decode(bad)
+		require.ErrorIs(t, err, ErrForm)
 	}
 }
