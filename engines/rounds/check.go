@@ -10,11 +10,11 @@ import (
 
 // Fault is one mistake in a table or a service. It is an error.
 type Fault struct {
-	App     string
-	Round   Name  // may be empty
-	Event   Event // may be empty
-	Problem string
-	Fix     string
+	App     string `json:"app"`
+	Round   Name   `json:"round,omitempty"`
+	Event   Event  `json:"event,omitempty"`
+	Problem string `json:"problem"`
+	Fix     string `json:"fix"`
 }
 
 func (f Fault) Error() string {

@@ -1,11 +1,13 @@
 package rounds
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/coppice-go/coppice/engines/chain"
 )
@@ -21,6 +23,11 @@ type Payload struct {
 	Agent Agent
 	Label string // of the app, or of the background round
 	Count uint64 // of the entry into the round
+
+	// ValidUntil is the last block time at which the payload counts, in whole milliseconds. It is
+	// signed, so that nobody can make another transaction of a payload that was sent.
+	ValidUntil time.Time
+
 	Bytes []byte // canonical; empty means nothing
 }
 
@@ -37,7 +44,16 @@ func (p Payload) content() []byte {
 	b := field(nil, []byte(p.Agent))
 	b = field(b, []byte(p.Label))
 	b = binary.AppendUvarint(b, p.Count)
+	b = binary.AppendUvarint(b, unixMilli(p.ValidUntil))
 	return field(b, p.Bytes)
+}
+
+// unixMilli returns a time as Unix milliseconds, and 0 for the zero time.
+func unixMilli(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(t.UnixMilli())
 }
 
 // signed returns the text that the agent signs. It names the chain, so that a payload means nothing
@@ -58,6 +74,33 @@ func (p Payload) Nonce(chain string) []byte {
 // Sign returns the body of the payload's transaction: the signature, and then the content.
 func (p Payload) Sign(chain string, key ed25519.PrivateKey) []byte {
 	return append(ed25519.Sign(key, p.signed(chain)), p.content()...)
+}
+
+// Tx returns the payload's transaction, signed with the agent's key.
+func (p Payload) Tx(chainID string, key ed25519.PrivateKey) chain.Tx {
+	return chain.Tx{Backend: Backend, Nonce: p.Nonce(chainID), ValidUntil: p.ValidUntil, Body: p.Sign(chainID, key)}
+}
+
+// CheckSeal returns an ErrPayload unless tx is the transaction of the payload, or one of those of
+// the tick, in its body, on a chain with the given name and window. The signature is not verified.
+func CheckSeal(chainID string, window time.Duration, tx chain.Tx) error {
+	if t, tick := DecodeTick(tx.Body); tick {
+		return t.checkSeal(window, tx)
+	}
+
+	p, err := parse(tx.Body)
+	switch {
+	case err != nil:
+		return err
+	case !p.ValidUntil.Equal(tx.ValidUntil):
+		return fmt.Errorf("%w: its transaction is valid until %v, and it was signed for %v", ErrPayload,
+			tx.ValidUntil.UTC(), p.ValidUntil)
+	case !bytes.Equal(p.Nonce(chainID), tx.Nonce):
+		return fmt.Errorf("%w: the nonce of its transaction is not that of the agent, the label and the count",
+			ErrPayload)
+	default:
+		return nil
+	}
 }
 
 // Open returns the payload of a transaction's body. It returns an ErrPayload if the body is
@@ -100,6 +143,9 @@ func parse(body []byte) (p Payload, err error) {
 	r := reader{rest: body[ed25519.SignatureSize:]}
 	p.Agent, p.Label = Agent(r.field()), string(r.field())
 	p.Count = r.uvarint()
+	if until := r.uvarint(); until > 0 {
+		p.ValidUntil = time.UnixMilli(int64(until)).UTC()
+	}
 	p.Bytes = r.field()
 
 	switch {

@@ -17,6 +17,7 @@ type State[S any] struct {
 	Deadlines    []Deadline         `json:"deadlines,omitempty"`    // earliest first; ties by event
 	Armed        bool               `json:"armed"`                  // the deadlines of Round have been set
 	Fired        Place              `json:"fired"`                  // the last block in which Advance did something
+	Last         Transitions        `json:"last"`                   // of the last block that had one
 	Sides        []Side             `json:"sides,omitempty"`        // of the background rounds, by priority
 	Inside       int                `json:"inside,omitempty"`       // index+1 of the background round whose app runs
 	Interrupted  *Interrupted       `json:"interrupted,omitempty"`
@@ -27,6 +28,13 @@ type State[S any] struct {
 type Place struct {
 	Epoch  uint64 `json:"epoch"`
 	Height uint64 `json:"height"`
+}
+
+// Transitions are the ends of rounds in one block, in their order. A block has several if a timeout
+// fires in it, or if background rounds end.
+type Transitions struct {
+	Place
+	Ended []Ended `json:"ended,omitempty"`
 }
 
 // Ballots are what a round has collected since it was entered.

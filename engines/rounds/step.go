@@ -25,12 +25,22 @@ type Block struct {
 
 // Ended says that a round has ended.
 type Ended struct {
-	Round Name
-	Count uint64
-	Event Event
-	Next  Name // empty for a background round that starts no app
-	Label string
-	Reset bool // the block decides on a reset of the chain
+	Round Name   `json:"round,omitempty"` // empty for a background round
+	Count uint64 `json:"count"`
+	Event Event  `json:"event"`
+	Next  Name   `json:"next,omitempty"` // empty for a background round that starts no app
+	Label string `json:"label"`
+	Reset bool   `json:"reset,omitempty"` // the block decides on a reset of the chain
+}
+
+// ended notes the end of a round in the state and in the report.
+func (st State[S]) ended(b Block, e Ended, r *Report) State[S] {
+	r.Ended = append(r.Ended, e)
+	if st.Last.Place != b.Place {
+		st.Last = Transitions{Place: b.Place}
+	}
+	st.Last.Ended = append(slices.Clip(st.Last.Ended), e)
+	return st
 }
 
 // Failed says that a function of the app panicked. Its writes are dropped, and only a timeout ends
@@ -322,8 +332,7 @@ func (m Machine[S]) judgeSide(st State[S], i int, bg Background[S], b Block, r *
 	st.Sides[i] = Side{Count: side.Count + 1}
 	ended := Ended{Label: bg.Label, Count: side.Count, Event: out.Event}
 	if bg.App == nil || out.Event != bg.On {
-		r.Ended = append(r.Ended, ended)
-		return st, false
+		return st.ended(b, ended, r), false
 	}
 
 	if bg.Kind == Normal {
@@ -335,9 +344,8 @@ func (m Machine[S]) judgeSide(st State[S], i int, bg Background[S], b Block, r *
 
 	st.Inside = i + 1
 	ended.Next = bg.App.Start
-	r.Ended = append(r.Ended, ended)
 
-	return m.begin(st, b, bg.App.Start), true
+	return m.begin(st.ended(b, ended, r), b, bg.App.Start), true
 }
 
 // mayStart reports whether a background round is judged while the app of another one runs.
@@ -394,14 +402,12 @@ func (m Machine[S]) enter(st State[S], b Block, event Event, r *Report) State[S]
 
 	if st.Interrupted != nil && st.Inside > 0 && isFinal(place.inner) && place.background == st.Inside {
 		ended.Next = st.Interrupted.Round
-		r.Ended = append(r.Ended, ended)
-		return st.resumed(b.Time)
+		return st.ended(b, ended, r).resumed(b.Time)
 	}
 
 	ended.Reset = m.Service.period.due(next, st.Period)
-	r.Ended = append(r.Ended, ended)
 
-	return m.begin(st, b, next)
+	return m.begin(st.ended(b, ended, r), b, next)
 }
 
 // begin enters a round.

@@ -66,6 +66,22 @@ func (t Tick) Tx(window time.Duration, now time.Time) chain.Tx {
 	return chain.Tx{Backend: Backend, ValidUntil: valid.UTC().Truncate(time.Millisecond), Body: t.Encode()}
 }
 
+// checkSeal returns an ErrTick unless tx is what Tx returns at some time.
+func (t Tick) checkSeal(window time.Duration, tx chain.Tx) error {
+	if len(tx.Nonce) > 0 {
+		return fmt.Errorf("%w with a nonce of %d bytes, want none", ErrTick, len(tx.Nonce))
+	}
+
+	windows := tx.ValidUntil.Sub(t.After) / window
+	for _, n := range []time.Duration{windows, windows + 1} { // the end is cut to milliseconds
+		if n > 0 && t.After.Add(n*window).Truncate(time.Millisecond).Equal(tx.ValidUntil) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w for %v is valid until %v: want whole windows of %v after it", ErrTick, t.After,
+		tx.ValidUntil.UTC(), window)
+}
+
 // Waited returns how many blocks the rounds in progress have counted; 0 if none counts blocks now.
 func (st State[S]) Waited() uint32 {
 	n := st.Ballot.Waited

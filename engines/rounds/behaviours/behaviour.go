@@ -20,7 +20,8 @@ type behaviour[S any] struct {
 func (b behaviour[S]) String() string { return "behaviour of " + b.turn.Name }
 
 // Serve acts, unless the turn is over or its payload was sent, and sends what the behaviour has
-// returned. It returns nil when there is nothing more to do for the turn.
+// returned. While the round is interrupted the behaviour goes on, and what it returns is kept until
+// the round goes on. Serve returns nil when there is nothing more to do for the turn.
 func (b behaviour[S]) Serve(ctx context.Context) error {
 	for {
 		st, at, open, err := b.sender.open(ctx, b.turn)
@@ -52,16 +53,28 @@ const sendAgain = 500 * time.Millisecond
 
 // act returns the payload of the turn.
 func (b behaviour[S]) act(ctx context.Context, st rounds.State[S]) ([]byte, error) {
+	if b.sender.Began != nil {
+		b.sender.Began(b.turn)
+	}
 	if !b.turn.EndsPeriod {
 		return b.turn.Act(ctx, st.App)
 	}
 
-	if ends, ok := b.sender.Machine.Service.PauseEnds(st); ok {
-		if err := engines.Pause(ctx, ends.Sub(b.sender.Now())); err != nil {
+	for {
+		ends, ok := b.sender.Machine.Service.PauseEnds(st)
+		if left := ends.Sub(b.sender.Now()); !ok || left <= 0 {
+			return rounds.Encode(st.Period)
+		} else if err := engines.Pause(ctx, left); err != nil {
 			return nil, err
 		}
+
+		// If the round was interrupted, its end has moved.
+		next, _, open, err := b.sender.open(ctx, b.turn)
+		if err != nil || !open {
+			return nil, err // nothing is sent for a turn that is over
+		}
+		st = next
 	}
-	return rounds.Encode(st.Period)
 }
 
 // validity returns until when a payload is valid that is sent now.

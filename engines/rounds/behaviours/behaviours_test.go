@@ -53,7 +53,8 @@ func (a *agent) stop() {
 
 // Behaviours fail, panic, end their goroutine and hang, engines are down before and after they take
 // a submission, and whole agents are killed: no agent has two payloads of one count in blocks, no
-// honest agent is refused for anything but being late, and the rounds go on. Checklist 72.
+// honest agent is refused for anything but being late, no acknowledged payload is lost, and the
+// rounds go on. Item 72.
 func TestABehaviourSendsOnceThroughKills(t *testing.T) {
 	const n = 4
 	most := 200
@@ -110,6 +111,10 @@ func TestABehaviourSendsOnceThroughKills(t *testing.T) {
 		close(release)
 		for _, running := range agents {
 			running.stop()
+		}
+		f.block()
+		for _, id := range f.acked {
+			require.NotNil(t, f.ended[id].Result, "what was acknowledged is in a block")
 		}
 		for key, times := range f.said {
 			require.Equal(t, 1, times, "payloads of %s", key)

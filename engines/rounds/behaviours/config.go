@@ -42,6 +42,9 @@ type Config[S any] struct {
 	Key   ed25519.PrivateKey
 
 	Now func() time.Time // nil: time.Now
+
+	// Began, if set, is called before each call of a behaviour. It must not wait.
+	Began func(rounds.Turn[S])
 }
 
 // Start returns the StartFunc of the supervisor of the follower and the behaviours.
@@ -53,7 +56,7 @@ func Start[S any](c Config[S]) supervisor.StartFunc {
 	return supervisor.Nested(supervisor.Spec{
 		Name: "rounds", Strategy: supervisor.OneForAll, Intensity: supervisor.Intensity{Max: 10, Period: time.Minute},
 		Build: func(context.Context) ([]supervisor.Child, error) {
-			s := &sender[S]{Config: c}
+			s := &sender[S]{Config: c, news: &bell{}}
 			dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[rounds.Turn[S]]{
 				Name: "behaviours", Restart: supervisor.Transient, Verbose: true,
 				Shutdown: shutdown, Orphan: supervisor.Abandon,
@@ -70,7 +73,7 @@ func Start[S any](c Config[S]) supervisor.StartFunc {
 			return []supervisor.Child{
 				{ID: "behaviours", Start: func(context.Context) (supervisor.Service, error) { return dynamic, nil }},
 				{ID: "follower", Start: func(context.Context) (supervisor.Service, error) {
-					return &follower[S]{Config: c, behaviours: dynamic, begun: map[string]bool{}}, nil
+					return &follower[S]{Config: c, behaviours: dynamic, news: s.news, begun: map[string]bool{}}, nil
 				}},
 			}, nil
 		},

@@ -42,6 +42,7 @@ type fake[S any] struct {
 	refused []rounds.Refusal
 	events  []rounds.Event
 	said    map[string]int // payloads in blocks, by agent, label and count
+	acked   []chain.TxID   // payloads and ticks whose submission was acknowledged
 	down    int            // so many calls fail, each second one after its effect
 }
 
@@ -142,6 +143,7 @@ func (f *fake[S]) Submit(_ context.Context, raw []byte) (chain.Submitted, error)
 	if f.fails() {
 		return chain.Submitted{}, engines.ErrDown // it was accepted, and the caller does not know
 	}
+	f.acked = append(f.acked, id)
 	return chain.Submitted{ID: id}, nil
 }
 

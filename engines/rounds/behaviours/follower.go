@@ -15,6 +15,7 @@ import (
 type follower[S any] struct {
 	Config[S]
 	behaviours *supervisor.Dynamic[rounds.Turn[S]]
+	news       *bell // rung when there may be a new state
 
 	begun map[string]bool // the behaviours that were started, and whose turn is not over
 	ticks ticks
@@ -79,6 +80,7 @@ func (f *follower[S]) step(ctx context.Context) (wait time.Duration, err error) 
 	if err := f.reconcile(ctx, st); err != nil {
 		return 0, err
 	}
+	f.news.ring()
 	if err := f.tick(ctx, st, at); err != nil {
 		return 0, err
 	}
@@ -90,6 +92,8 @@ func (f *follower[S]) step(ctx context.Context) (wait time.Duration, err error) 
 }
 
 // reconcile starts a behaviour for each turn that has none, and cancels those whose turn is over.
+// The behaviour of a round that is interrupted goes on: it has its result, or still waits where it
+// waited, when the round goes on.
 func (f *follower[S]) reconcile(ctx context.Context, st rounds.State[S]) error {
 	if f.Agent == "" {
 		return nil
@@ -98,6 +102,9 @@ func (f *follower[S]) reconcile(ctx context.Context, st rounds.State[S]) error {
 	now := map[string]bool{}
 	turns := f.Machine.Turns(st, f.Agent)
 	for _, t := range turns {
+		now[childID(t)] = true
+	}
+	if t, suspended := f.Machine.Suspended(st, f.Agent); suspended {
 		now[childID(t)] = true
 	}
 
@@ -116,7 +123,7 @@ func (f *follower[S]) reconcile(ctx context.Context, st rounds.State[S]) error {
 
 		_, err := f.behaviours.StartChild(ctx, id, t)
 		if errors.As(err, new(*supervisor.AlreadyStartedError)) || errors.Is(err, supervisor.ErrAlreadyPresent) {
-			continue // it was cancelled when its round was interrupted, and has not ended yet
+			continue // an earlier follower has started it, or it was cancelled and has not ended yet
 		}
 		if err != nil {
 			return fmt.Errorf("behaviour %s: %w", id, err)

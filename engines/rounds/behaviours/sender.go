@@ -14,16 +14,18 @@ import (
 // sender sends the payloads of the agent. All behaviours share it.
 type sender[S any] struct {
 	Config[S]
-	mu sync.Mutex // held from the search for a payload until it is accepted
+	news *bell      // rung when there may be a new state
+	mu   sync.Mutex // held from the search for a payload until it is accepted
 }
 
 // open reports whether the turn is still the agent's and its payload was not sent, and returns the
-// state as of the last committed block. It waits for a payload that was sent: if that expires, the
-// turn is open again.
+// state as of the last committed block. It waits while the round is interrupted, and for a payload
+// that was sent: if that expires, the turn is open again.
 func (s *sender[S]) open(ctx context.Context, t rounds.Turn[S]) (st rounds.State[S], at chain.State, open bool,
 	err error,
 ) {
 	for {
+		news := s.news.listen()
 		var sent []chain.TxID
 		err := s.whileDown(ctx, func() (err error) {
 			st, at, sent, err = s.look(ctx, t)
@@ -33,6 +35,11 @@ func (s *sender[S]) open(ctx context.Context, t rounds.Turn[S]) (st rounds.State
 		switch {
 		case err != nil:
 			return st, at, false, err
+		case s.suspended(st, t):
+			if err := await(ctx, news); err != nil {
+				return st, at, false, err
+			}
+			continue
 		case !s.has(st, t):
 			return st, at, false, nil
 		case len(sent) == 0:
@@ -69,32 +76,49 @@ func (s *sender[S]) has(st rounds.State[S], t rounds.Turn[S]) bool {
 	return false
 }
 
+// suspended reports whether the round of the turn is interrupted.
+func (s *sender[S]) suspended(st rounds.State[S], t rounds.Turn[S]) bool {
+	turn, ok := s.Machine.Suspended(st, s.Agent)
+	return ok && turn.Label == t.Label && turn.Count == t.Count
+}
+
 // send sends the payload of a turn, unless one was sent meanwhile, and waits until its transaction
-// has ended. An error of the pool that passes is waited for.
+// has ended. An error of the pool that passes is waited for, and so is the end of an interruption.
 func (s *sender[S]) send(ctx context.Context, t rounds.Turn[S], payload []byte, at chain.State) (chain.Ending, error) {
-	p := rounds.Payload{Agent: s.Agent, Label: t.Label, Count: t.Count, Bytes: payload}
 	if most := at.Params.GetMaxTxBytes(); uint64(len(payload)) > most {
 		return chain.Ending{}, fmt.Errorf("%w: the payload of %s has %d bytes, want at most %d with its envelope",
 			chain.ErrTooLarge, t.Name, len(payload), most)
 	}
 
-	tx := chain.Tx{Backend: rounds.Backend, Nonce: p.Nonce(s.ChainID), ValidUntil: validity(at, s.Now()),
-		Body: p.Sign(s.ChainID, s.Key)}
-	raw, err := tx.Encode()
-	if err != nil {
-		return chain.Ending{}, err
-	}
+	for {
+		p := rounds.Payload{Agent: s.Agent, Label: t.Label, Count: t.Count, ValidUntil: validity(at, s.Now()),
+			Bytes: payload}
+		raw, err := p.Tx(s.ChainID, s.Key).Encode()
+		if err != nil {
+			return chain.Ending{}, err
+		}
 
-	var id chain.TxID
-	if err := s.whileDown(ctx, func() (err error) {
-		id, err = s.submit(ctx, t, raw)
-		return err
-	}); err != nil {
-		return chain.Ending{}, err
-	}
+		news := s.news.listen()
+		var id chain.TxID
+		err = s.whileDown(ctx, func() (err error) {
+			id, err = s.submit(ctx, t, raw)
+			return err
+		})
 
-	return s.wait(ctx, id)
+		switch {
+		case err == nil:
+			return s.wait(ctx, id)
+		case !errors.Is(err, errSuspended):
+			return chain.Ending{}, err
+		}
+		if err := await(ctx, news); err != nil {
+			return chain.Ending{}, err
+		}
+	}
 }
+
+// errSuspended is the error of a submission for a round that is interrupted.
+var errSuspended = errors.New("the round is interrupted")
 
 // submit submits raw, and returns its id, or that of the payload of the turn that was accepted
 // before. After an error the transaction may have been accepted.
@@ -108,6 +132,8 @@ func (s *sender[S]) submit(ctx context.Context, t rounds.Turn[S], raw []byte) (c
 		return chain.TxID{}, err
 	case len(sent) > 0:
 		return sent[0], nil
+	case s.suspended(st, t):
+		return chain.TxID{}, errSuspended
 	case !s.has(st, t):
 		return chain.HashTx(raw), nil // said, or over: whoever waits for it learns that it is unknown
 	}

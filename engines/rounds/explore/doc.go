@@ -4,7 +4,8 @@
 // breadth-first search over states, so the history that it names for a finding is the shortest one.
 //
 // It finds what rounds.Service.Check cannot see in the tables, because it depends on the state and
-// on the functions of the app: dead ends, loops and panics.
+// on the functions of the app: dead ends, loops, panics, and functions that are none of their
+// arguments (each end of a round is played twice).
 //
 // Payloads that are refused change nothing but offences, which no round sees, so histories with
 // late, early or false ones are left out. Two states that differ only in counts, in the period, in

@@ -26,16 +26,20 @@ const (
 
 	// Panic: a function of the app panics.
 	Panic Kind = "panic"
+
+	// Differs: the same step, played twice, comes to two states. A function of the app reads a
+	// clock or the order of a map, and two nodes would have two app hashes.
+	Differs Kind = "another state when played again"
 )
 
 // Finding is one mistake with the shortest history that leads to it. It is an error.
 type Finding struct {
-	Kind    Kind
-	App     string
-	Round   rounds.Name // empty for a background round, whose label App is
-	Problem string
-	Agents  int
-	History []string // a line for each block
+	Kind    Kind        `json:"kind"`
+	App     string      `json:"app"`
+	Round   rounds.Name `json:"round,omitempty"` // empty for a background round, whose label App is
+	Problem string      `json:"problem"`
+	Agents  int         `json:"agents"`
+	History []string    `json:"history"` // a line for each block
 }
 
 func (f Finding) Error() string {

@@ -26,6 +26,23 @@ func (s *search[S]) failed(id int32, by step, r rounds.Report) {
 	}
 }
 
+// differs notes a step that came to two states.
+func (s *search[S]) differs(id int32, by step, r rounds.Report) {
+	s.nodes[id].broken = true
+
+	last := r.Ended[len(r.Ended)-1]
+	if key := string(last.Round) + "/" + last.Label; !s.change[key] {
+		s.change[key] = true
+		app := last.Label
+		if last.Round != "" {
+			app = s.m.Service.LabelOf(last.Round)
+		}
+		s.result.Findings = append(s.result.Findings, Finding{Kind: Differs, App: app, Round: last.Round,
+			Problem: "a function of the app reads a clock, a random number or the order of a map",
+			Agents:  s.o.Agents, History: s.history(id, &by)})
+	}
+}
+
 // judge finds what the graph of the states tells: dead ends, and loops. A node that was not
 // expanded may lead anywhere, so a bounded search finds no mistake that a longer one would not.
 //

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -27,16 +28,16 @@ type Options struct {
 
 // Result is what a search has found.
 type Result struct {
-	Agents int
-	States int // that differ
+	Agents int `json:"agents"`
+	States int `json:"states"` // that differ
 
 	// Depth is the length of the histories up to which all were tried.
-	Depth int
+	Depth int `json:"depth"`
 
 	// Complete says that there is no longer history that leads anywhere else.
-	Complete bool
+	Complete bool `json:"complete"`
 
-	Findings []Finding // the first of each kind in each round
+	Findings []Finding `json:"findings,omitempty"` // the first of each kind in each round
 }
 
 // Run searches the histories of a service that has no fault (rounds.Service.Check). When ctx ends,
@@ -106,6 +107,7 @@ type search[S any] struct {
 	queue []queued[S]
 
 	panics map[string]bool // rounds and labels with a finding
+	change map[string]bool // rounds whose end is no function of the history
 	result Result
 }
 
@@ -134,6 +136,7 @@ func newSearch[S any](service *rounds.Service[S], o Options) (*search[S], error)
 	s := &search[S]{
 		m: rounds.Machine[S]{Service: service, Agents: agents}, o: o, sides: service.Backgrounds(),
 		ballots: map[rounds.Name][][]byte{}, known: map[[16]byte]int32{}, panics: map[string]bool{},
+		change: map[string]bool{},
 		result: Result{Agents: o.Agents},
 	}
 	for _, b := range s.sides {
@@ -214,9 +217,9 @@ func (s *search[S]) say(id int32, st rounds.State[S], ballot int, label string, 
 			continue
 		}
 
-		for v, bytes := range samples {
+		for v, payload := range samples {
 			var r rounds.Report
-			next := s.m.Admit(st, rounds.Payload{Agent: a, Label: label, Count: count, Bytes: bytes}, &r)
+			next := s.m.Admit(st, rounds.Payload{Agent: a, Label: label, Count: count, Bytes: payload}, &r)
 			by := step{says: true, ballot: uint8(ballot), agent: uint8(i), value: uint16(v)}
 			s.failed(id, by, r)
 			if len(r.Refusals) > 0 {
@@ -232,10 +235,18 @@ func (s *search[S]) say(id int32, st rounds.State[S], ballot int, label string, 
 
 // end ends the block. The next one comes at the same time, or after the earliest deadline.
 func (s *search[S]) end(id int32, st rounds.State[S]) error {
-	var r rounds.Report
-	ended := s.canonical(s.m.End(st, now, &r), start)
-	s.failed(id, step{}, r)
-	if err := s.lead(id, step{}, st, s.m.Advance(ended, now, &r), r); err != nil {
+	var ended, next rounds.State[S]
+	play := func(r *rounds.Report) rounds.State[S] {
+		ended = s.canonical(s.m.End(st, now, r), start)
+		next = s.m.Advance(ended, now, r)
+		return next
+	}
+
+	r, same, err := s.twice(id, step{}, play)
+	if err != nil || !same {
+		return err
+	}
+	if err := s.lead(id, step{}, st, next, r); err != nil {
 		return err
 	}
 
@@ -244,12 +255,51 @@ func (s *search[S]) end(id int32, st rounds.State[S]) error {
 		return nil
 	}
 
-	late := now
+	late, before := now, r.Ended
 	late.Time = d.At.Add(1)
-	r = rounds.Report{Ended: r.Ended}
-	next := s.m.Advance(ended, late, &r)
-	s.failed(id, step{late: true}, r)
-	return s.lead(id, step{late: true}, st, s.canonical(next, late.Time), r)
+	r, same, err = s.twice(id, step{late: true}, func(r *rounds.Report) rounds.State[S] {
+		r.Ended = before
+		next = s.canonical(s.m.Advance(ended, late, r), late.Time)
+		return next
+	})
+	if err != nil || !same {
+		return err
+	}
+	return s.lead(id, step{late: true}, st, next, r)
+}
+
+// twice plays a step, and if a round ends in it, once more. It reports whether both came to the
+// same state. If not, the step leads nowhere, because it leads to another state each time.
+func (s *search[S]) twice(id int32, by step, play func(*rounds.Report) rounds.State[S]) (rounds.Report, bool, error) {
+	var r, other rounds.Report
+	first, err := s.encode(play(&r))
+	if err != nil {
+		return r, false, err
+	}
+	s.failed(id, by, r)
+	if len(r.Ended) == 0 {
+		return r, true, nil
+	}
+
+	second, err := s.encode(play(&other))
+	if err != nil {
+		return r, false, err
+	}
+	if bytes.Equal(first, second) {
+		return r, true, nil
+	}
+
+	s.differs(id, by, r)
+	return r, false, nil
+}
+
+// encode returns the canonical state as bytes.
+func (s *search[S]) encode(st rounds.State[S]) ([]byte, error) {
+	b, err := json.Marshal(s.canonical(st, start))
+	if err != nil {
+		return nil, fmt.Errorf("explore: the state of round %s does not encode: %w", st.Round, err)
+	}
+	return b, nil
 }
 
 // lead notes a step from a node to a state.
@@ -280,9 +330,9 @@ func (s *search[S]) lead(id int32, by step, from, to rounds.State[S], r rounds.R
 // know returns the node of a state. If the state is new, it becomes the node n.
 func (s *search[S]) know(st rounds.State[S], n node) (int32, error) {
 	st = s.canonical(st, start)
-	b, err := json.Marshal(st)
+	b, err := s.encode(st)
 	if err != nil {
-		return 0, fmt.Errorf("explore: the state of round %s does not encode: %w", st.Round, err)
+		return 0, err
 	}
 
 	sum := sha256.Sum256(b)
@@ -312,7 +362,7 @@ func (s *search[S]) isAside(st rounds.State[S]) bool {
 // canonical returns a state at the given time as if it were start, with the lowest counts and
 // without what no round sees.
 func (s *search[S]) canonical(st rounds.State[S], at time.Time) rounds.State[S] {
-	st.Fired, st.Period, st.Offences = rounds.Place{}, 0, nil
+	st.Fired, st.Last, st.Period, st.Offences = rounds.Place{}, rounds.Transitions{}, 0, nil
 	st.Count, st.Entries = 1, 1
 	st.Deadlines = shifted(st.Deadlines, start.Sub(at))
 

@@ -145,6 +145,41 @@ func TestSeededMistakesAreFound(t *testing.T) {
 	}
 }
 
+// An end that reads the clock or the order of a map is found, even if a later end writes over it.
+// Item 75.
+func TestEndsThatDifferAreFound(t *testing.T) {
+	after := rounds.Row[app]{Round: rounds.Different(0, number,
+		func(app, []rounds.Said[int]) app { return app{} }), On: rounds.On{rounds.Done: "over"}}
+
+	for name, c := range map[string]struct {
+		done   func(app, int) app
+		agents int
+	}{
+		"the wall clock": {func(app, int) app { return app{time.Now().Nanosecond()} }, 2},
+		"the order of a map": {func(_ app, n int) app {
+			all := map[int]bool{}
+			for i := range 64 {
+				all[i] = true
+			}
+			for first := range all {
+				return app{first + n}
+			}
+			return app{}
+		}, 2},
+	} {
+		r, err := explore.Run(t.Context(), table(c.done, after), explore.Options{Agents: c.agents, States: 10_000})
+		require.NoError(t, err, name)
+		require.True(t, r.Complete, name)
+		require.Len(t, r.Findings, 1, name)
+
+		f := r.Findings[0]
+		require.Equal(t, explore.Differs, f.Kind, name)
+		require.Equal(t, rounds.Name("agree"), f.Round, name)
+		require.ErrorContains(t, f, "reads a clock, a random number or the order of a map", name)
+		require.NotEmpty(t, f.History, name)
+	}
+}
+
 // That a service can be terminated is no way out of a round.
 func TestATerminationIsNoWayOut(t *testing.T) {
 	on := rounds.On{rounds.Done: "over", rounds.Fail: "over"}

@@ -44,12 +44,17 @@ type Backend[S any] struct {
 	keys    map[rounds.Agent]ed25519.PublicKey
 	agents  map[string]rounds.Agent // by the address of the agent's validator
 	offset  uint64                  // of a reset
+	prunes  bool                    // resets drop the history, and no more
+	window  time.Duration           // of the chain
+	most    int                     // payloads of one agent in a proposal
 }
 
 var (
 	_ chain.BlockBackend = (*Backend[int])(nil)
 	_ chain.Deferred     = (*Backend[int])(nil)
 	_ chain.Bounded      = (*Backend[int])(nil)
+	_ chain.Preparer     = (*Backend[int])(nil)
+	_ chain.Sealed       = (*Backend[int])(nil)
 	_ chain.Versioned    = (*Backend[int])(nil)
 )
 
@@ -89,14 +94,19 @@ func Bind[S any](service *rounds.Service[S], g chain.Genesis) (*Backend[S], erro
 		return nil, fmt.Errorf("%s: %w", chain.GenesisFile, err)
 	}
 
+	if b.window, err = time.ParseDuration(g.Limits.Window); err != nil || b.window <= 0 {
+		return nil, fmt.Errorf("%s: limits.window: %q, want a positive duration", chain.GenesisFile, g.Limits.Window)
+	}
+
 	if g.Resets != nil {
-		b.offset = g.Resets.Offset
+		b.offset, b.prunes = g.Resets.Offset, g.Resets.Prunes()
 	} else if p, ok := service.Period(); ok && p.Every > 0 {
 		return nil, fmt.Errorf("%s: resets: missing, and the service %s resets the chain each %d periods",
 			chain.GenesisFile, service.Label(), p.Every)
 	}
 
 	b.machine = rounds.Machine[S]{Service: service, Agents: agents}
+	b.most = len(service.Backgrounds()) + 2
 	return b, nil
 }
 
@@ -112,24 +122,46 @@ func (*Backend[S]) NotBefore(body []byte) (t time.Time, ok bool) {
 	return tick.After, ok
 }
 
-// maxWaiting is the number of payloads of one agent that may wait in a pool.
+// maxWaiting is the number of payloads of one agent that may wait in a pool, and of ticks.
 const maxWaiting = 16
 
-// Sender implements chain.Bounded: an agent. Ticks have no sender.
-func (*Backend[S]) Sender(body []byte) (sender string, most int) {
-	return string(rounds.AgentOf(body)), maxWaiting
+// Sender implements chain.Bounded: an agent. Nobody signs ticks, so all of them have one sender. A
+// proposer takes so many payloads as there may be rounds in progress, and one that came too late.
+// Invented ticks may keep out the right one, but they bring blocks as it would.
+func (b *Backend[S]) Sender(body []byte) (sender string, most chain.Bounds) {
+	most = chain.Bounds{Waiting: maxWaiting, Block: b.most}
+	if _, tick := rounds.DecodeTick(body); tick {
+		return "nobody, whose are ticks", most
+	}
+	if agent := rounds.AgentOf(body); agent != "" {
+		return "agent " + string(agent), most
+	}
+	return "", chain.Bounds{}
 }
 
 // Check implements chain.Backend. It refuses what no state can make right: a malformed body, an
 // agent that is not registered, and a signature that is not the agent's. A node that lags accepts
 // whatever a block accepts, because the count is judged by the block.
 func (b *Backend[S]) Check(body []byte) error {
-	if _, tick := rounds.DecodeTick(body); tick {
-		return nil
-	}
-	_, err := b.open(body)
+	_, err := b.Prepare(body)
 	return err
 }
+
+// Prepare implements chain.Preparer, so that a signature is verified once and not at each step of a
+// transaction. It returns the rounds.Tick or the rounds.Payload in the body.
+func (b *Backend[S]) Prepare(body []byte) (any, error) {
+	if t, ok := rounds.DecodeTick(body); ok {
+		return t, nil
+	}
+	p, err := b.open(body)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// CheckSeal implements chain.Sealed: a payload is valid in one transaction only.
+func (b *Backend[S]) CheckSeal(tx chain.Tx) error { return rounds.CheckSeal(b.chainID, b.window, tx) }
 
 func (b *Backend[S]) open(body []byte) (rounds.Payload, error) {
 	return rounds.Open(b.chainID, body, func(a rounds.Agent) (ed25519.PublicKey, bool) {
@@ -149,14 +181,26 @@ type Result struct {
 // Execute implements chain.Backend. A payload that is refused is not an error, because a refusal
 // may count as an offence, which is written.
 func (b *Backend[S]) Execute(v chain.View, body []byte) ([]byte, error) {
-	if t, ok := rounds.DecodeTick(body); ok {
-		return nil, b.tick(v, t)
-	}
-
-	p, err := b.open(body)
+	prepared, err := b.Prepare(body)
 	if err != nil {
 		return nil, err
 	}
+	return b.ExecutePrepared(v, prepared)
+}
+
+// ExecutePrepared implements chain.Preparer.
+func (b *Backend[S]) ExecutePrepared(v chain.View, prepared any) ([]byte, error) {
+	switch prepared := prepared.(type) {
+	case rounds.Tick:
+		return nil, b.tick(v, prepared)
+	case rounds.Payload:
+		return b.admit(v, prepared)
+	default:
+		return nil, fmt.Errorf("%T is not what Prepare returns", prepared)
+	}
+}
+
+func (b *Backend[S]) admit(v chain.View, p rounds.Payload) ([]byte, error) {
 	block, err := blockOf(v)
 	if err != nil {
 		return nil, err
@@ -270,7 +314,12 @@ func (b *Backend[S]) change(v chain.View, block rounds.Block,
 	}
 	for _, e := range r.Ended {
 		if e.Reset {
-			return r, b.decide(v, block)
+			decide := chain.DecideReset
+			if b.prunes {
+				decide = chain.DecidePruning
+			}
+			_, err := decide(v, b.offset)
+			return r, err
 		}
 	}
 

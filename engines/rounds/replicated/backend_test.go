@@ -353,6 +353,11 @@ func TestCheckRefusesWhatNoStateMakesRight(t *testing.T) {
 	said := rounds.Payload{Agent: "agent1", Label: "OracleAbciApp", Count: 1, Bytes: []byte("1")}
 	good := said.Sign("test", p.keys["agent1"])
 	require.NoError(t, b.Check(good))
+	prepared, err := b.Prepare(good)
+	require.NoError(t, err)
+	require.Equal(t, said, prepared)
+	_, err = b.ExecutePrepared(nil, good)
+	require.ErrorContains(t, err, "[]uint8 is not what Prepare returns")
 	for count := range uint64(3) {
 		said.Count = 10 * count
 		require.NoError(t, b.Check(said.Sign("test", p.keys["agent1"])), "the block judges counts")
@@ -372,6 +377,54 @@ func TestCheckRefusesWhatNoStateMakesRight(t *testing.T) {
 		require.ErrorIs(t, err, rounds.ErrPayload, name)
 		require.Empty(t, s.Keys)
 	}
+}
+
+// A payload is valid in the transaction that it was signed for, and in no other: nobody can use up
+// the room of an agent, or make it speak twice, with copies of what it has sent. Item 73.
+func TestAPayloadCannotBeCopied(t *testing.T) {
+	p := newParty(4, 0)
+	b, err := replicated.Bind(service(), p.genesis)
+	require.NoError(t, err)
+	until := time.UnixMilli(1_800_000_000_000)
+	said := rounds.Payload{Agent: "agent1", Label: "OracleAbciApp", Count: 1, Bytes: []byte("1"), ValidUntil: until}
+	tx := said.Tx("test", p.keys["agent1"])
+	require.NoError(t, chain.CheckTx(b, tx))
+
+	later := tx
+	later.ValidUntil = until.Add(time.Millisecond)
+	require.ErrorContains(t, chain.CheckTx(b, later), "it was signed for 2027-01-15 08:00:00 +0000 UTC")
+	require.ErrorIs(t, chain.CheckTx(b, later), rounds.ErrPayload)
+	other := tx
+	other.Nonce = append(slices.Clone(tx.Nonce), 0)
+	require.ErrorContains(t, chain.CheckTx(b, other), "the nonce of its transaction is not that of the agent")
+	forged := said
+	forged.ValidUntil = later.ValidUntil
+	later.Body = append(slices.Clone(tx.Body[:ed25519.SignatureSize]), forged.Sign("test", p.keys["agent1"])[64:]...)
+	require.ErrorContains(t, chain.CheckTx(b, later), "the signature is not that of agent1")
+
+	window, err := time.ParseDuration(p.genesis.Limits.Window)
+	require.NoError(t, err)
+	tick := rounds.Tick{Count: 1, After: until}.Tx(window, until)
+	require.NoError(t, chain.CheckTx(b, tick))
+
+	// Payloads of an agent have bounds, and so have all ticks together, because nobody signs them.
+	sender, most := b.Sender(tx.Body)
+	require.Equal(t, "agent agent1", sender)
+	require.Equal(t, chain.Bounds{Waiting: 16, Block: 3}, most)
+	invented, most := b.Sender(rounds.Tick{Count: 9999, After: until}.Encode())
+	sender, _ = b.Sender(tick.Body)
+	require.NotEmpty(t, sender)
+	require.Equal(t, sender, invented)
+	require.Equal(t, chain.Bounds{Waiting: 16, Block: 3}, most)
+	sender, _ = b.Sender([]byte("nothing"))
+	require.Empty(t, sender)
+
+	tick.Nonce = []byte{1}
+	require.ErrorContains(t, chain.CheckTx(b, tick), "tick with a nonce of 1 bytes, want none")
+	tick = rounds.Tick{Count: 1, After: until}.Tx(window, until.Add(3*window))
+	require.NoError(t, chain.CheckTx(b, tick))
+	tick.ValidUntil = tick.ValidUntil.Add(time.Millisecond)
+	require.ErrorContains(t, chain.CheckTx(b, tick), "want whole windows")
 }
 
 // A read that fails is passed on, and nothing is written.

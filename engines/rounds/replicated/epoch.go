@@ -51,18 +51,3 @@ func resumed(v chain.View, block rounds.Block) (t time.Time, err error) {
 	}
 	return t, v.Put([]byte(partKey(epochPart)), raw)
 }
-
-// decide decides on a reset of the chain, unless one is due already.
-func (b *Backend[S]) decide(v chain.View, block rounds.Block) error {
-	_, due, err := v.Get([]byte(chain.ResetKey))
-	if err != nil || due {
-		return err
-	}
-
-	r := chain.Reset{Epoch: block.Epoch, Height: block.Height, TimeNs: block.Time.UnixNano(), Offset: b.offset}
-	raw, err := r.Encode()
-	if err != nil {
-		return err
-	}
-	return v.Put([]byte(chain.ResetKey), raw)
-}

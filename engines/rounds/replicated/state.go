@@ -93,8 +93,8 @@ func encode[S any](st rounds.State[S]) (parts, error) {
 func frameOf[S any](st rounds.State[S]) frame {
 	return frame{
 		Round: st.Round, Count: st.Count, Entries: st.Entries, Period: st.Period, Ballot: st.Ballot,
-		Participants: st.Participants, Deadlines: st.Deadlines, Armed: st.Armed, Fired: st.Fired, Sides: st.Sides,
-		Inside: st.Inside, Interrupted: st.Interrupted,
+		Participants: st.Participants, Deadlines: st.Deadlines, Armed: st.Armed, Fired: st.Fired, Last: st.Last,
+		Sides: st.Sides, Inside: st.Inside, Interrupted: st.Interrupted,
 	}
 }
 
@@ -178,8 +178,8 @@ func ReadRound(key, value []byte) (st rounds.State[struct{}], ok bool, err error
 func withFrame[S any](f frame) rounds.State[S] {
 	return rounds.State[S]{
 		Round: f.Round, Count: f.Count, Entries: f.Entries, Period: f.Period, Ballot: f.Ballot,
-		Participants: f.Participants, Deadlines: f.Deadlines, Armed: f.Armed, Fired: f.Fired, Sides: f.Sides,
-		Inside: f.Inside, Interrupted: f.Interrupted,
+		Participants: f.Participants, Deadlines: f.Deadlines, Armed: f.Armed, Fired: f.Fired, Last: f.Last,
+		Sides: f.Sides, Inside: f.Inside, Interrupted: f.Interrupted,
 	}
 }
 

@@ -160,6 +160,11 @@ func TestSeededMistakesAreCaught(t *testing.T) {
 			o.Total += time.Now().Nanosecond()
 			return o
 		}, "played again"},
+		"wall clock that a later end writes over": {func(o oracle, said []rounds.Said[int]) oracle {
+			o = prices(o, said)
+			o.Keeper = rounds.Agent(fmt.Sprint(time.Now().UnixNano()))
+			return o
+		}, "played again"},
 		"panic": {func(oracle, []rounds.Said[int]) oracle { panic("planted") }, "round observe panicked: planted"},
 	} {
 		t.Run(name, func(t *testing.T) {
