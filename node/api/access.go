@@ -55,6 +55,10 @@ var procedures = map[string]Access{
 	apiv1connect.NodeServiceGetProcedure:    ReadAccess, // see mayOrder
 	apiv1connect.NodeServiceStatusProcedure: ReadAccess,
 	apiv1connect.NodeServiceFollowProcedure: ReadAccess,
+	apiv1connect.NodeServiceBlocksProcedure: ReadAccess,
+	apiv1connect.NodeServiceBlockProcedure:  ReadAccess,
+	apiv1connect.NodeServicePoolProcedure:   ReadAccess,
+	apiv1connect.NodeServicePeersProcedure:  ReadAccess,
 
 	apiv1connect.AdminServiceTreeProcedure:       ReadAccess,
 	apiv1connect.AdminServiceSpecProcedure:       ReadAccess,
@@ -64,6 +68,32 @@ var procedures = map[string]Access{
 	apiv1connect.AdminServiceKillProcedure:       AdminAccess,
 	apiv1connect.AdminServiceStopProcedure:       AdminAccess,
 	apiv1connect.AdminServiceInspectProcedure:    AdminAccess,
+
+	apiv1connect.AdminServiceInspectChildProcedure: ReadAccess, // stacks and state: see InspectChild
+	apiv1connect.AdminServiceHistoryProcedure:      ReadAccess,
+	apiv1connect.AdminServiceOrphansProcedure:      ReadAccess,
+	apiv1connect.AdminServiceEnginesProcedure:      ReadAccess,
+	apiv1connect.AdminServiceTroublesProcedure:     ReadAccess,
+	apiv1connect.AdminServiceTreeDeltaProcedure:    ReadAccess,
+	apiv1connect.AdminServiceSetLogLevelProcedure:  AdminAccess,
+
+	apiv1connect.PeerServiceStandingProcedure:     ReadAccess,
+	apiv1connect.PeerServiceCertificatesProcedure: ReadAccess,
+	apiv1connect.PeerServiceFirstGenesisProcedure: ReadAccess,
+	apiv1connect.PeerServiceAtResetProcedure:      ReadAccess,
+	apiv1connect.PeerServiceResetChunkProcedure:   ReadAccess,
+	apiv1connect.PeerServiceLightBlockProcedure:   ReadAccess,
+
+	apiv1connect.StreamsServiceListStreamsProcedure:   SubmitAccess,
+	apiv1connect.StreamsServiceWaitStreamProcedure:    SubmitAccess,
+	apiv1connect.StreamsServicePreviewStreamProcedure: SubmitAccess,
+	apiv1connect.StreamsServiceVerifyStreamProcedure:  SubmitAccess,
+	apiv1connect.StreamsServiceAddStreamProcedure:     AdminAccess,
+	apiv1connect.StreamsServiceActOnStreamProcedure:   AdminAccess,
+	apiv1connect.StreamsServiceEditStreamProcedure:    AdminAccess,
+	apiv1connect.StreamsServiceExportStreamProcedure:  AdminAccess,
+	apiv1connect.StreamsServiceReplayStreamProcedure:  AdminAccess,
+	apiv1connect.StreamsServiceListParkedProcedure:    AdminAccess,
 
 	apiv1connect.SnapshotServiceCreateSnapshotProcedure: AdminAccess,
 	apiv1connect.SnapshotServiceListSnapshotsProcedure:  AdminAccess,

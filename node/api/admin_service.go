@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -24,13 +25,16 @@ const (
 // AdminHandler returns the handler of AdminService over h, and the path prefix to mount it at.
 // Kill, Stop and Inspect require the admin token.
 func AdminHandler(h Host, tokens Tokens, opts ...connect.HandlerOption) (string, http.Handler) {
-	return apiv1connect.NewAdminServiceHandler(&adminService{h, tokens},
+	return apiv1connect.NewAdminServiceHandler(&adminService{host: h, tokens: tokens},
 		append(opts, knownEnums(), connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
 type adminService struct {
 	host   Host
 	tokens Tokens
+
+	watches atomic.Int64
+	orphans orphanLook
 }
 
 func (s *adminService) Tree(context.Context,

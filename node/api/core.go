@@ -8,6 +8,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/tail"
+	"github.com/coppice-go/coppice/node/gate"
 )
 
 var (
@@ -94,6 +95,7 @@ type Status struct {
 	LogID        [16]byte
 
 	Condition consensus.Condition // whether the node is ready, and if it is not, why
+	Held      []gate.Status       // the gates that hold a block
 }
 
 // Logged is a record of the event log. Its data is valid only during the call that receives it.

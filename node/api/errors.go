@@ -9,9 +9,12 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/pubsub"
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 // codes maps the errors of a Core or a Host to Connect codes. The first row whose error matches
@@ -28,10 +31,20 @@ var codes = []struct {
 	{ErrForeign, connect.CodeFailedPrecondition},
 	{ErrTooMuch, connect.CodeInvalidArgument},
 	{ErrNoPath, connect.CodeNotFound},
+	{supervisor.ErrNotFound, connect.CodeNotFound},
+	{supervisor.ErrNotRunning, connect.CodeFailedPrecondition},
+	{ErrLogLevel, connect.CodeInvalidArgument},
 	{ErrHow, connect.CodeInvalidArgument},
 	{ErrNotRunning, connect.CodeFailedPrecondition},
 	{ErrNoStateSync, connect.CodeFailedPrecondition},
 	{ErrNotAdopted, connect.CodeFailedPrecondition},
+	{consensus.ErrNoSnapshot, connect.CodeNotFound},
+	{streams.ErrNoSlot, connect.CodeNotFound},
+	{streams.ErrBehind, connect.CodeDeadlineExceeded},
+	{streams.ErrState, connect.CodeFailedPrecondition},
+	{streams.ErrNoRead, connect.CodeFailedPrecondition},
+	{streams.ErrNoHeight, connect.CodeOutOfRange},
+	{streams.ErrDefinition, connect.CodeInvalidArgument},
 	{ErrNoPart, connect.CodeInvalidArgument},
 	{ErrInspecting, connect.CodeResourceExhausted},
 	{ErrBusy, connect.CodeResourceExhausted},

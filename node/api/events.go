@@ -36,8 +36,10 @@ type EventsQuery struct {
 }
 
 // EventKinds returns the names of all kinds of events: of the records of the log, of the events of
-// the tree, and of changes of the readiness.
-func EventKinds() []string { return append(append(chain.KindNames(), TreeKinds()...), ReadinessKind) }
+// the tree, of changes of the readiness, and of those of the process of the consensus.
+func EventKinds() []string {
+	return append(append(chain.KindNames(), TreeKinds()...), ReadinessKind, ProcessKind)
+}
 
 func (q EventsQuery) check() error {
 	if len(q.Filter) > maxFilter {
@@ -77,34 +79,70 @@ func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.Ev
 // Streaming returns a handler that serves a stream with h. It ends the stream when until ends, and
 // it cuts off a client that does not read.
 func Streaming(until context.Context, h http.Handler) http.Handler {
+	h = unhurried(h)
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
 		defer context.AfterFunc(until, func() {
 			cancel(fmt.Errorf("%w: the listener is stopping", ErrUnavailable))
 		})()
-		control := http.NewResponseController(w)
-		h.ServeHTTP(&deadlined{w, control}, r.WithContext(ctx))
-		_ = control.SetWriteDeadline(time.Time{}) // the connection may serve other requests
+
+		h.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
-// deadlined is a ResponseWriter that gives each write and each flush a deadline of its own.
+// unhurried returns a handler that passes requests to h, which may take any time. The client has to
+// take what h writes: each write, with the flush after it, has a deadline of its own.
+func unhurried(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d := &deadlined{w, http.NewResponseController(w), time.Now()}
+		d.disarm()
+		h.ServeHTTP(d, r)
+
+		if r.ProtoMajor == 1 {
+			_ = d.control.SetWriteDeadline(time.Time{}) // the connection may serve other requests
+		} else {
+			d.arm() // the rest is sent after the return
+		}
+	})
+}
+
+// deadlined is a ResponseWriter that gives each write, with the flush after it, a deadline of its
+// own. Between them there is none: with HTTP/2 a deadline ends the stream even if nothing is being
+// written.
 type deadlined struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	armed   time.Time // when the deadline was set; zero: there is none
+}
+
+// arm sets the deadline, unless it was set just now. Only a test's recorder has no deadlines, and
+// it has no client that could stall.
+func (d *deadlined) arm() {
+	if now := time.Now(); now.Sub(d.armed) > time.Second {
+		d.armed = now
+		_ = d.control.SetWriteDeadline(now.Add(stalled))
+	}
+}
+
+func (d *deadlined) disarm() {
+	if !d.armed.IsZero() {
+		d.armed = time.Time{}
+		_ = d.control.SetWriteDeadline(time.Time{})
+	}
 }
 
 func (d *deadlined) Write(b []byte) (int, error) {
-	// Only a test's recorder has no deadlines, and it has no client that could stall.
-	_ = d.control.SetWriteDeadline(time.Now().Add(stalled))
+	d.arm()
 	return d.ResponseWriter.Write(b)
 }
 
 // Flush sends the bytes that were written so far to the client.
 func (d *deadlined) Flush() {
-	_ = d.control.SetWriteDeadline(time.Now().Add(stalled))
+	d.arm()
 	_ = d.control.Flush() // the next write returns the error
+	d.disarm()
 }
 
 // Unwrap returns the underlying writer, for http.ResponseController.

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
+
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
 // Gate is the handler that the host's listener calls for the node's services. It passes requests on
@@ -17,18 +20,31 @@ type Gate struct {
 	// Meter, if set before the first request, receives the requests that a closed gate refuses.
 	Meter Meter
 
+	// Patience, if set before the first request, is how long a submission waits at a closed gate.
+	// A client that is refused asks again, after a pause that grows with the time that the node is
+	// away; one that waits goes on as soon as the node is back.
+	Patience time.Duration
+
 	reason func() string
 	wire   *connect.ErrorWriter
+	end    func()
+	ended  <-chan struct{} // closed by End
 
-	mu  sync.Mutex
-	cur *Passage // nil while closed
+	mu     sync.Mutex
+	cur    *Passage      // nil while closed
+	opened chan struct{} // closed by the next Open
 }
 
 // NewGate returns a closed gate. It calls reason at each refused request, to find out why the gate
 // is closed.
 func NewGate(reason func() string) *Gate {
-	return &Gate{reason: reason, wire: connect.NewErrorWriter()}
+	ended := make(chan struct{})
+	return &Gate{reason: reason, wire: connect.NewErrorWriter(), opened: make(chan struct{}), ended: ended,
+		end: sync.OnceFunc(func() { close(ended) })}
 }
+
+// End says that the gate will not open again: nobody waits for it any more.
+func (g *Gate) End() { g.end() }
 
 // Passage is the time in which a Gate is open for one incarnation of the api engine. Open begins it
 // and Close ends it.
@@ -52,6 +68,8 @@ func (g *Gate) Open(h http.Handler) *Passage {
 	g.mu.Lock()
 	old := g.cur
 	g.cur = p
+	close(g.opened)
+	g.opened = make(chan struct{})
 	g.mu.Unlock()
 
 	if old != nil {
@@ -86,13 +104,40 @@ func (p *Passage) Close(reason string) {
 // answered.
 func (p *Passage) Empty() <-chan struct{} { return p.empty }
 
-func (g *Gate) enter() *Passage {
+// enter returns the open passage, or nil and a channel that is closed once there is another.
+func (g *Gate) enter() (*Passage, <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.cur != nil {
 		g.cur.inside++
 	}
-	return g.cur
+	return g.cur, g.opened
+}
+
+// await is enter for a request that may have to wait. It returns nil if the gate stays closed.
+func (g *Gate) await(r *http.Request) *Passage {
+	p, opened := g.enter()
+	if p != nil || g.Patience == 0 || r.URL.Path != apiv1connect.NodeServiceSubmitProcedure {
+		return p
+	}
+
+	patience := time.NewTimer(g.Patience)
+	defer patience.Stop()
+
+	for p == nil {
+		select {
+		case <-opened:
+			p, opened = g.enter()
+		case <-patience.C:
+			return nil
+		case <-g.ended:
+			return nil
+		case <-r.Context().Done():
+			return nil
+		}
+	}
+
+	return p
 }
 
 func (p *Passage) leave() {
@@ -107,7 +152,7 @@ func (p *Passage) leave() {
 // ServeHTTP passes the request through an open gate. The request's context also ends when the
 // passage is closed.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p := g.enter()
+	p := g.await(r)
 	if p == nil {
 		if g.Meter != nil {
 			g.Meter(Request{Method: methodOf(r.URL.Path), Code: connect.CodeUnavailable.String()})

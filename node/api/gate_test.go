@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
@@ -46,6 +48,70 @@ func TestClosedGateAnswersTheReason(t *testing.T) {
 		connect.NewRequest(&apiv1.StatusRequest{}))
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err), "a Connect client learns it as a Connect error")
 	require.ErrorContains(t, err, "transactions is restarting")
+}
+
+// A submission that meets a closed gate goes on as soon as the gate opens. It is told the reason if
+// that takes too long, or if the node ends. Everything else is told at once.
+func TestASubmissionWaitsForTheGate(t *testing.T) {
+	const patience = time.Second
+	for name, c := range map[string]struct {
+		path string
+		then func(*api.Gate) // after half of the patience
+		code int
+		took time.Duration
+	}{
+		"it opens": {apiv1connect.NodeServiceSubmitProcedure, func(g *api.Gate) { g.Open(says("taken")) }, 200,
+			patience / 2},
+		"it stays closed": {apiv1connect.NodeServiceSubmitProcedure, func(*api.Gate) {}, 503, patience},
+		"it opens and closes": {apiv1connect.NodeServiceSubmitProcedure,
+			func(g *api.Gate) { g.Open(says("taken")).Close("killed") }, 0, 0},
+		"the node ends": {apiv1connect.NodeServiceSubmitProcedure, (*api.Gate).End, 503, patience / 2},
+		"not a submission": {apiv1connect.NodeServiceStatusProcedure, func(g *api.Gate) { g.Open(says("late")) },
+			503, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := api.NewGate(func() string { return "transactions is restarting" })
+				g.Patience = patience
+				began, done := time.Now(), make(chan time.Duration, 1)
+				w := httptest.NewRecorder()
+
+				go func() {
+					g.ServeHTTP(w, httptest.NewRequest(http.MethodPost, c.path, http.NoBody))
+					done <- time.Since(began)
+				}()
+
+				<-time.After(patience / 2)
+				synctest.Wait()
+				c.then(g)
+				took := <-done
+				if c.code == 0 { // whether it got in before the gate closed again is a matter of luck
+					require.Contains(t, []int{200, 503}, w.Code)
+					return
+				}
+
+				require.Equal(t, c.code, w.Code, w.Body.String())
+				require.Equal(t, c.took, took)
+				if c.code != 200 {
+					require.Contains(t, w.Body.String(), "transactions is restarting")
+				}
+			})
+		})
+	}
+}
+
+// A client that gives up frees the place where it waited.
+func TestWhoGivesUpWaitsNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := api.NewGate(func() string { return "down" })
+		g.Patience = time.Hour
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r := httptest.NewRequest(http.MethodPost, apiv1connect.NodeServiceSubmitProcedure, http.NoBody)
+		began := time.Now()
+		g.ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
+		require.Equal(t, time.Second, time.Since(began))
+	})
 }
 
 // I5: no message reaches a replaced incarnation, and a replaced incarnation does not close its

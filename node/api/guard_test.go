@@ -85,7 +85,8 @@ func TestATokenAllowsItsLevelAndThoseBelow(t *testing.T) {
 	} {
 		for all, want := range map[bool]int{true: tt.beyond, false: tt.loopback} {
 			t.Run(fmt.Sprintf("%s %s %t", tt.path, tt.token, all), func(t *testing.T) {
-				h := api.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), tokens(), all, "/healthz")
+				h := api.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), tokens(), all,
+					api.Login{}, "/healthz")
 				status, body := ask(t, h, tt.path, tt.token)
 				require.Equal(t, want, status, body)
 				if status != 200 {
@@ -98,7 +99,7 @@ func TestATokenAllowsItsLevelAndThoseBelow(t *testing.T) {
 
 // A home without a read-only token and a submit token names the file that it has.
 func TestOnlyFilesThatAreThereAreNamed(t *testing.T) {
-	h := api.Guard(http.NotFoundHandler(), admin("secret"), true)
+	h := api.Guard(http.NotFoundHandler(), admin("secret"), true, api.Login{})
 	_, body := ask(t, h, submitProcedure, "")
 	require.Contains(t, body, "the token is in the file admin.token")
 }
@@ -107,7 +108,7 @@ func TestOnlyFilesThatAreThereAreNamed(t *testing.T) {
 func TestAReadOnlyTokenOrdersNothing(t *testing.T) {
 	n := newFakeNode()
 	_, node := api.NodeHandler(n, api.NodeOptions{})
-	h := api.Guard(node, tokens(), true)
+	h := api.Guard(node, tokens(), true, api.Login{})
 	get := func(token, body string) (int, string) {
 		r := httptest.NewRequest(http.MethodPost, "/coppice.api.v1.NodeService/Get", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")

@@ -35,7 +35,13 @@ type IntakeOptions struct {
 	MaxRequests int           // requests that are handled at once; 2,000
 	Patience    time.Duration // time that every body may take, whatever its length; 10 s
 	Rate        int64         // each Rate bytes received extend Patience by a second; 64 KiB
+	Answer      time.Duration // from the end of a long body to the end of its answer; 3 minutes
 }
+
+// AnswerTime is how long the listener gives a request from its head to the end of its answer. A
+// wait for results takes up to a minute of it. Streams have a time for each of their writes
+// instead.
+const AnswerTime = 3 * time.Minute
 
 // gzipRatio is the largest number of bytes that one byte of gzip can decompress to.
 const gzipRatio = 1032
@@ -58,6 +64,10 @@ func NewIntake(o IntakeOptions) *Intake {
 	}
 	if o.Rate == 0 {
 		o.Rate = 64 << 10
+	}
+
+	if o.Answer == 0 {
+		o.Answer = AnswerTime
 	}
 
 	return &Intake{o: o, wire: connect.NewErrorWriter()}
@@ -84,9 +94,9 @@ func (in *Intake) Handler(h http.Handler) http.Handler {
 			return
 		}
 
-		b := &body{in: in, from: r.Body, answer: w, factor: 1, began: time.Now(),
+		b := &body{in: in, from: r.Body, answer: w, factor: 1, began: time.Now(), shared: r.ProtoMajor > 1,
 			control: http.NewResponseController(w)}
-		defer b.release()
+		defer b.end()
 
 		if compressed(r.Header) {
 			b.factor = gzipRatio
@@ -107,6 +117,21 @@ func (in *Intake) Handler(h http.Handler) http.Handler {
 		}
 
 		h.ServeHTTP(w, guarded)
+	})
+}
+
+// Count returns a handler that passes as many requests at once to h as the Intake allows, and
+// refuses the others. It does not look at their bodies.
+func (in *Intake) Count(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !in.enter() {
+			in.writeUnavailable(w, r,
+				fmt.Errorf("%w: %w, want at most %d", ErrUnavailable, errBusyRequests, in.o.MaxRequests))
+			return
+		}
+		defer in.leave()
+
+		h.ServeHTTP(w, r)
 	})
 }
 
@@ -175,7 +200,9 @@ func writeUnavailable(wire *connect.ErrorWriter, w http.ResponseWriter, r *http.
 // answer.
 func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
 	unread(w, r)
-	w.Header().Set("Connection", "close") // the rest of the body is not read
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close") // the rest of the body is not read
+	}
 	text := fmt.Sprintf("body: %d bytes, want at most %d", r.ContentLength, in.o.MaxBody)
 
 	if !in.wire.IsSupported(r) {
@@ -222,10 +249,14 @@ type body struct {
 	factor  int64 // number of bytes that a byte may decompress to
 	began   time.Time
 	read    int64
+	limit   time.Duration // that the present deadline gives; 0: there is none
+	shared  bool          // the connection carries other requests, too (HTTP/2)
 
 	mu       sync.Mutex
 	reserved int64
 	released bool
+	late     *time.Timer // the deadline of a shared connection; nil: there is none
+	ended    bool        // the handler has returned: its ResponseWriter must not be used
 }
 
 // reserve makes sure that room is reserved for the first n bytes received, decompressed. It returns
@@ -256,13 +287,69 @@ func (b *body) release() {
 	}
 }
 
+// end ends the use of the body when the handler returns.
+func (b *body) end() {
+	b.mu.Lock()
+	b.ended = true
+	if b.late != nil {
+		b.late.Stop()
+	}
+	b.mu.Unlock()
+
+	b.release()
+}
+
 // watch sets the deadline for the next bytes of the body, and returns the time that the body may
-// have taken by then.
+// have taken by then. A body that takes long also puts off the deadline of the answer.
 func (b *body) watch() time.Duration {
 	limit := b.in.o.Patience + time.Duration(b.read/b.in.o.Rate)*time.Second
-	// Only a test's recorder has no deadlines, and it has no client that could be slow.
-	_ = b.control.SetReadDeadline(b.began.Add(limit))
+	if limit == b.limit {
+		return limit
+	}
+
+	if b.limit != 0 {
+		_ = b.control.SetWriteDeadline(b.began.Add(limit + b.in.o.Answer))
+	}
+	b.limit = limit
+	b.setDeadline(b.began.Add(limit))
+
 	return limit
+}
+
+// setDeadline sets the time at which a Read of the body fails; the zero time removes it. Only a
+// test's recorder has no deadlines, and it has no client that could be slow.
+//
+// With HTTP/1 the deadline is the connection's. With HTTP/2 each deadline would be a message to the
+// goroutine that serves the connection, for its other requests too; a timer costs a tenth of that.
+func (b *body) setDeadline(at time.Time) {
+	if !b.shared {
+		_ = b.control.SetReadDeadline(at)
+		return
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	switch {
+	case at.IsZero() && b.late != nil:
+		b.late.Stop()
+		b.late = nil
+	case at.IsZero():
+	case b.late == nil:
+		b.late = time.AfterFunc(time.Until(at), b.cut)
+	default:
+		b.late.Reset(time.Until(at))
+	}
+}
+
+// cut makes the Read of a body fail whose deadline has passed.
+func (b *body) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	if b.late != nil && !b.ended {
+		_ = b.control.SetReadDeadline(time.Unix(1, 0)) // it is past
+	}
 }
 
 // Read reads from the body. It fails if the body comes too slowly or needs room that is not there.
@@ -271,11 +358,14 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.from.Read(p)
 	b.read += int64(n)
 	if err == io.EOF {
-		_ = b.control.SetReadDeadline(time.Time{}) // from here on, the server watches the connection for its end
+		b.limit = 0
+		b.setDeadline(time.Time{}) // from here on, the server watches the connection for its end
 	}
 
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		b.answer.Header().Set("Connection", "close") // the rest of the body is not read
+		if !b.shared {
+			b.answer.Header().Set("Connection", "close") // the rest of the body is not read
+		}
 		return n, connect.NewError(connect.CodeInvalidArgument,
 			fmt.Errorf("body: got %d bytes within %v, want at least %d per second after the first %v", b.read, limit,
 				b.in.o.Rate, b.in.o.Patience))

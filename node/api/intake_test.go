@@ -108,7 +108,7 @@ func TestAGarbledBodyIsTheClientsFault(t *testing.T) {
 		{"no base64", `{"txs":["*"]}`, "application/json", "", http.StatusBadRequest,
 			"invalid value for bytes field txs"},
 		{"an unknown wait", `{"txs":["AA=="],"wait":9}`, "application/json", "", http.StatusBadRequest,
-			"wait: 9 is neither WAIT_ACCEPTED nor WAIT_RESULT"},
+			"wait: 9 is none of WAIT_ACCEPTED, WAIT_RESULT and WAIT_SINK"},
 		{"a negative timeout", `{"txs":["AA=="],"timeout":"-1s"}`, "application/json", "", http.StatusBadRequest,
 			"timeout: -1s, want 0 to 1m0s"},
 		{"no gzip", "{}", "application/json", "gzip", http.StatusBadRequest, "get decompressor"},

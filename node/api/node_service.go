@@ -14,6 +14,8 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/streams"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
@@ -29,9 +31,19 @@ type NodeOptions struct {
 	// Meter receives the calls that have ended.
 	Meter Meter
 
+	// Sinks are the streams that WAIT_SINK waits for; nil: there are none.
+	Sinks Sinks
+
 	// Barrier returns a new transaction that changes nothing. A consistent Get submits it, and
 	// reads the state after it. By default, Barrier makes a read transaction of the kv backend.
 	Barrier func() (chain.Tx, error)
+}
+
+// Sinks are the streams of a node. *streams.Streams implements it.
+type Sinks interface {
+	// Wait waits until a slot has a block, or its filter leaves nothing of it.
+	Wait(ctx context.Context, name string, at streams.Position) error
+	Standing(name string) (streams.Standing, error)
 }
 
 func (o NodeOptions) withDefaults() NodeOptions {
@@ -81,13 +93,17 @@ func (s *nodeService) Submit(ctx context.Context,
 	}
 	wait := req.Msg.Wait
 	if _, known := apiv1.Wait_name[int32(wait)]; !known {
-		return nil, invalid("wait", "%d is neither WAIT_ACCEPTED nor WAIT_RESULT", wait)
+		return nil, invalid("wait", "%d is none of WAIT_ACCEPTED, WAIT_RESULT and WAIT_SINK", wait)
+	}
+	if err := s.checkSinks(wait, req.Msg.Sinks); err != nil {
+		return nil, err
 	}
 	timeout, err := s.duration("timeout", req.Msg.Timeout, s.limits.MaxWait)
 	if err != nil {
 		return nil, err
 	}
 
+	begun := time.Now()
 	submitted, err := s.submit(ctx, txs)
 	if err != nil {
 		return nil, err
@@ -103,7 +119,7 @@ func (s *nodeService) Submit(ctx context.Context,
 		}
 	}
 
-	if wait == apiv1.Wait_WAIT_RESULT && len(accepted) > 0 {
+	if wait >= apiv1.Wait_WAIT_RESULT && len(accepted) > 0 {
 		ended, err := s.wait(ctx, accepted, timeout)
 		if err != nil {
 			return nil, err
@@ -117,7 +133,11 @@ func (s *nodeService) Submit(ctx context.Context,
 		}
 	}
 
-	return connect.NewResponse(&apiv1.SubmitResponse{Outcomes: outcomes}), nil
+	res := &apiv1.SubmitResponse{Outcomes: outcomes}
+	if wait == apiv1.Wait_WAIT_SINK {
+		res.Lacking, err = s.waitSinks(ctx, req.Msg.Sinks, outcomes, timeout-time.Since(begun))
+	}
+	return connect.NewResponse(res), err
 }
 
 func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
@@ -284,8 +304,8 @@ func (s *nodeService) Status(ctx context.Context,
 		ChainId: st.Chain.ChainID, Period: st.Chain.Period, Height: st.Chain.Height, AppHash: st.Chain.AppHash,
 		BlockTime: timestamp(st.Chain.Time), Version: st.Version, PoolSize: uint64(st.PoolSize), Profile: st.Profile,
 		Consensus: st.Consensus, Ready: st.Condition.Able(), LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
-		Readiness: ReadinessOf(st.Condition),
-		History:   st.History, LogId: st.LogID[:],
+		Readiness: ReadinessOf(st.Condition), Held: heldOf(st.Held),
+		History: st.History, LogId: st.LogID[:],
 	}), nil
 }
 
@@ -367,4 +387,156 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
+}
+
+// Explorer is a Core that shows blocks, the pool and the network. A Core that is none answers these
+// calls with unimplemented. All methods are safe for concurrent use and return when ctx ends.
+type Explorer interface {
+	// Blocks returns at most count blocks, from the height from (0: the last committed one)
+	// downwards. It ends early where the log does. It returns ErrNoHeight if from is not there.
+	Blocks(ctx context.Context, from uint64, count int) ([]*apiv1.BlockInfo, error)
+
+	// Block returns one block with at most MaxResults results.
+	Block(ctx context.Context, height uint64) (*apiv1.BlockResponse, error)
+
+	// Pool returns figures of the pool and at most count transactions.
+	Pool(ctx context.Context, count int) (PoolView, error)
+
+	// Peers returns the condition of the consensus and, as far as it can be had, its network.
+	Peers(ctx context.Context) (consensus.Condition, consensus.Network, error)
+}
+
+// PoolView is what Pool returns.
+type PoolView struct {
+	Size, Queued, Executing int
+	Bytes                   int64
+	Oldest                  time.Duration
+	Txs                     [][]byte // canonical bytes, oldest first
+}
+
+// Limits of an Explorer's answers.
+const (
+	MaxResults = 1000
+
+	mostBlocks, usualBlocks = 100, 20
+	mostTxs, usualTxs       = 1000, 100
+)
+
+func (s *nodeService) explorer() (Explorer, error) {
+	e, ok := s.core.(Explorer)
+	if !ok {
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("this node shows no blocks"))
+	}
+	return e, nil
+}
+
+// count returns n, or usual if n is 0. It refuses a number above the limit.
+func count(n uint32, usual, most int) (int, error) {
+	switch {
+	case n == 0:
+		return usual, nil
+	case int64(n) > int64(most):
+		return 0, invalid("count", "%d, want at most %d", n, most)
+	}
+	return int(n), nil
+}
+
+func (s *nodeService) Blocks(ctx context.Context,
+	req *connect.Request[apiv1.BlocksRequest]) (*connect.Response[apiv1.BlocksResponse], error) {
+	e, err := s.explorer()
+	if err != nil {
+		return nil, err
+	}
+	n, err := count(req.Msg.Count, usualBlocks, mostBlocks)
+	if err != nil {
+		return nil, err
+	}
+
+	blocks, err := e.Blocks(ctx, req.Msg.From, n)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+
+	return connect.NewResponse(&apiv1.BlocksResponse{Blocks: blocks}), nil
+}
+
+func (s *nodeService) Block(ctx context.Context,
+	req *connect.Request[apiv1.BlockRequest]) (*connect.Response[apiv1.BlockResponse], error) {
+	e, err := s.explorer()
+	if err != nil {
+		return nil, err
+	}
+	b, err := e.Block(ctx, req.Msg.Height)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+
+	return connect.NewResponse(b), nil
+}
+
+func (s *nodeService) Pool(ctx context.Context,
+	req *connect.Request[apiv1.PoolRequest]) (*connect.Response[apiv1.PoolResponse], error) {
+	e, err := s.explorer()
+	if err != nil {
+		return nil, err
+	}
+	n, err := count(req.Msg.Count, usualTxs, mostTxs)
+	if err != nil {
+		return nil, err
+	}
+	p, err := e.Pool(ctx, n)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+
+	return connect.NewResponse(PoolOf(p)), nil
+}
+
+// PoolOf returns the pool in its wire form. A transaction that cannot be decoded has its id and its
+// length only.
+func PoolOf(p PoolView) *apiv1.PoolResponse {
+	m := &apiv1.PoolResponse{
+		Size: uint64(clamp(p.Size)), Bytes: uint64(max(p.Bytes, 0)), Queued: uint64(clamp(p.Queued)),
+		Executing: uint64(clamp(p.Executing)), Oldest: durationpb.New(p.Oldest),
+	}
+
+	for _, raw := range p.Txs {
+		id := chain.HashTx(raw)
+		t := &apiv1.PoolTx{Id: id[:], Bytes: uint64(len(raw))}
+		if tx, err := chain.DecodeTx(raw); err == nil {
+			t.Backend, t.ValidUntil = tx.Backend, timestamp(tx.ValidUntil)
+		}
+		m.Txs = append(m.Txs, t)
+	}
+
+	return m
+}
+
+func (s *nodeService) Peers(ctx context.Context,
+	_ *connect.Request[apiv1.PeersRequest]) (*connect.Response[apiv1.PeersResponse], error) {
+	e, err := s.explorer()
+	if err != nil {
+		return nil, err
+	}
+	c, network, err := e.Peers(ctx)
+
+	return connect.NewResponse(PeersOf(c, network, err)), nil
+}
+
+// PeersOf returns the network of a consensus in its wire form. why says what is missing.
+func PeersOf(c consensus.Condition, n consensus.Network, why error) *apiv1.PeersResponse {
+	m := &apiv1.PeersResponse{
+		Connected: uint32(clamp(c.PeersConnected)), Configured: uint32(clamp(c.PeersConfigured)), Height: c.Height,
+		PeersHeight: c.PeersHeight, PowerPresent: c.PowerPresent, PowerTotal: c.PowerTotal, Missing: c.Missing,
+		Signing: string(c.Signing), Round: n.Round,
+	}
+	if why != nil {
+		m.PeersError = why.Error()
+	}
+
+	for _, p := range n.Peers {
+		m.Peers = append(m.Peers, &apiv1.NetworkPeer{Id: p.ID, Name: p.Name, Address: p.Address, Outbound: p.Outbound})
+	}
+
+	return m
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
@@ -402,4 +403,73 @@ func TestFollow(t *testing.T) {
 	_, err = follow(&apiv1.FollowRequest{Kinds: []string{"Nonsense"}})
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
 	require.ErrorContains(t, err, `unknown kind of record "Nonsense"`)
+}
+
+// oneSink is a sink of a node. It has blocks up to a height.
+type oneSink struct {
+	name   string
+	height uint64
+}
+
+func (s *oneSink) Standing(name string) (st streams.Standing, err error) {
+	if name != s.name {
+		return st, streams.ErrNoSlot
+	}
+	st.State, st.At.Height = streams.Retrying, s.height
+	return st, nil
+}
+
+func (s *oneSink) Wait(ctx context.Context, _ string, at streams.Position) error {
+	if at.Height <= s.height {
+		return nil
+	}
+	<-ctx.Done()
+	return fmt.Errorf("%w: %w", streams.ErrBehind, context.Cause(ctx))
+}
+
+// Item 43: WAIT_SINK waits for the sinks, and names those that lack a block after the timeout.
+func TestSubmitWaitsForSinks(t *testing.T) {
+	f := newFakeNode()
+	f.instant = true
+	sink := &oneSink{name: "ledger", height: 7}
+	mux := http.NewServeMux()
+	mux.Handle(api.NodeHandler(f, api.NodeOptions{Sinks: sink}))
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	h := &http.Client{Transport: &http.Transport{}}
+	defer h.CloseIdleConnections()
+	c := apiv1connect.NewNodeServiceClient(h, srv.URL)
+	submit := func(req *apiv1.SubmitRequest) (*apiv1.SubmitResponse, error) {
+		req.Txs = [][]byte{[]byte("tx")}
+		res, err := c.Submit(t.Context(), connect.NewRequest(req))
+		if err != nil {
+			return nil, err
+		}
+		return res.Msg, nil
+	}
+
+	res, err := submit(&apiv1.SubmitRequest{Wait: apiv1.Wait_WAIT_SINK, Sinks: []string{"ledger"}})
+	require.NoError(t, err)
+	require.Empty(t, res.Lacking)
+	require.EqualValues(t, 7, res.Outcomes[0].GetResult().GetVersion().GetHeight())
+
+	sink.height = 6
+	res, err = submit(&apiv1.SubmitRequest{Wait: apiv1.Wait_WAIT_SINK, Sinks: []string{"ledger"},
+		Timeout: durationpb.New(time.Millisecond)})
+	require.NoError(t, err)
+	require.NotNil(t, res.Outcomes[0].GetResult())
+	require.Len(t, res.Lacking, 1)
+	require.Equal(t, "ledger", res.Lacking[0].Name)
+	require.Equal(t, "retrying", res.Lacking[0].State)
+	require.EqualValues(t, 6, res.Lacking[0].Height)
+
+	calls := len(f.calls)
+	for _, req := range []*apiv1.SubmitRequest{
+		{Wait: apiv1.Wait_WAIT_SINK}, {Wait: apiv1.Wait_WAIT_SINK, Sinks: []string{"nosuch"}},
+		{Wait: apiv1.Wait_WAIT_RESULT, Sinks: []string{"ledger"}},
+	} {
+		_, err := submit(req)
+		require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
+	}
+	require.Len(t, f.calls, calls, "nothing is submitted")
 }

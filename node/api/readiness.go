@@ -26,6 +26,14 @@ func ReadinessOf(c consensus.Condition) *apiv1.Readiness {
 		r.ClockOffset = durationpb.New(c.ClockOffset)
 	}
 
+	if h := c.Hold; h != nil {
+		r.Hold = &apiv1.Hold{Epoch: h.Epoch, Height: h.Height, Since: timestamp(h.Since), Step: uint32(h.Step),
+			Text: h.Text, Long: h.Long}
+	}
+	if c.Process != nil {
+		r.Process = ProcessOf(engines.ProcessChanged(*c.Process))
+	}
+
 	for _, w := range c.Warnings {
 		r.Warnings = append(r.Warnings, &apiv1.ReadinessWarning{State: string(w.State), Reason: w.Reason})
 	}
@@ -39,6 +47,16 @@ const ReadinessKind = "ReadinessChanged"
 // ReadinessEventOf returns a change of readiness in its wire form.
 func ReadinessEventOf(e engines.ReadinessChanged) *apiv1.Readiness {
 	return &apiv1.Readiness{State: e.State, Reason: e.Reason, Since: timestamp(e.Since)}
+}
+
+// ProcessKind is the name of the kind of the event that reports a change of the process of the
+// consensus.
+const ProcessKind = "ProcessChanged"
+
+// ProcessOf returns a change of the process of the consensus in its wire form.
+func ProcessOf(p engines.ProcessChanged) *apiv1.ConsensusProcess {
+	return &apiv1.ConsensusProcess{State: p.State, Text: p.Text, At: timestamp(p.At), Since: timestamp(p.Since),
+		Restarts: uint64(max(0, p.Restarts)), Resets: uint64(max(0, p.Resets))}
 }
 
 // ReadyHandler returns the handler of /readyz. It answers 200 when the node is ready, and 503 with

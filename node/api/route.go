@@ -18,7 +18,7 @@ type Route struct {
 type RouteClass uint8
 
 const (
-	// Plain routes answer at once and read no body. Only the number of connections limits them.
+	// Plain routes answer at once and read no body. There may be as many at once as connections.
 	Plain RouteClass = iota
 
 	// Ask routes carry the requests of the admin service, which are few and small. They must be
@@ -40,6 +40,7 @@ func AdminRoutes(h Host, src EventSource, tokens Tokens, m Meter) []Route {
 		{path, handler, Ask},
 		{apiv1connect.AdminServiceInspectProcedure, answerWithin(inspectTime, handler), Ask},
 		{apiv1connect.AdminServiceEventsProcedure, handler, Stream},
+		{apiv1connect.AdminServiceTreeDeltaProcedure, handler, Stream},
 		{"/events", Unread(EventsHandler(src)), Stream},
 		{"/healthz", Unread(LiveHandler(h)), Plain},
 		{"/readyz", Unread(ReadyHandler(h)), Plain},
@@ -49,6 +50,12 @@ func AdminRoutes(h Host, src EventSource, tokens Tokens, m Meter) []Route {
 // inspectTime bounds one call of Inspect, with the time in which the client takes the answer.
 const inspectTime = time.Minute
 
+// FollowRoute returns the route of the call that streams the records of the log, which h serves. It
+// counts as work, because the node reads its log for it.
+func FollowRoute(h http.Handler) Route {
+	return Route{apiv1connect.NodeServiceFollowProcedure, unhurried(h), Work}
+}
+
 // answerWithin returns a handler whose answer, which may be long, has to be taken within d. A
 // client that is slower loses its connection.
 func answerWithin(d time.Duration, h http.Handler) http.Handler {
@@ -56,7 +63,6 @@ func answerWithin(d time.Duration, h http.Handler) http.Handler {
 		c := http.NewResponseController(w)
 		_ = c.SetWriteDeadline(time.Now().Add(d)) // only a test's connection has no deadlines
 		h.ServeHTTP(w, r)
-		_ = c.SetWriteDeadline(time.Time{}) // the connection's next answer has no deadline
 	})
 }
 
@@ -64,7 +70,7 @@ func answerWithin(d time.Duration, h http.Handler) http.Handler {
 func SnapshotRoutes(s Snapshots, tokens Tokens) []Route {
 	path, handler := SnapshotHandler(s, tokens)
 	return []Route{
-		{path, handler, Work},
+		{path, unhurried(handler), Work},
 		{apiv1connect.SnapshotServiceBackupProcedure, handler, Stream},
 	}
 }

@@ -30,6 +30,7 @@ const (
 	LogName       = "log"
 	SnapshotsName = "snapshots"
 	ConsensusName = "consensus" // the files of the kind of consensus
+	StreamsName   = "streams"   // definitions of streams, and the gates; no slot files
 )
 
 // PartialSuffix ends the name of the directory in which a backup is made.
@@ -40,7 +41,8 @@ const PartialSuffix = ".partial"
 const (
 	formatDigests   = 2
 	formatConsensus = 3 // it has files of the consensus
-	newestFormat    = formatConsensus
+	formatStreams   = 4 // it has definitions of streams
+	newestFormat    = formatStreams
 )
 
 // Info describes a backup. It is the content of backup.json.
@@ -62,6 +64,9 @@ type Info struct {
 
 	// Consensus says which files of the consensus are in the backup; nil: it keeps none of its own.
 	Consensus *consensus.Facts `json:"consensus,omitempty"`
+
+	// Streams are the names of the files in StreamsName.
+	Streams []string `json:"streams,omitempty"`
 
 	// Facts of the home that the backup is from; empty if that home did not know them.
 	Backends backends.Record  `json:"backends,omitempty"` // what its chain needs

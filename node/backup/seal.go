@@ -26,6 +26,11 @@ func (w *Writer) seal(ctx context.Context) ([]byte, error) {
 		names = append(names, api.TokenFileName)
 	}
 
+	defined, err := w.info.streamsNames()
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, defined...)
 	if c := w.info.Consensus; c != nil {
 		for _, name := range c.Files {
 			names = append(names, consensusPrefix+name)
@@ -79,6 +84,11 @@ func (b Info) checkSum(path string, data []byte) error {
 // checkFiles checks the files beside the log and the snapshot against their digests.
 func (b Info) checkFiles(ctx context.Context, src string, progress func(step string, done, total uint64)) error {
 	names := []string{chain.GenesisFile, config.FileName, api.TokenFileName}
+	defined, err := b.streamsNames()
+	if err != nil {
+		return err
+	}
+	names = append(names, defined...)
 	total := uint64(0)
 	if b.Consensus != nil {
 		total = uint64(b.Consensus.Bytes)

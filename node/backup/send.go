@@ -82,6 +82,10 @@ func (b *Sender) Run(ctx context.Context) error {
 		}
 	}
 
+	if err := b.streams(ctx); err != nil {
+		return err
+	}
+
 	if b.Consensus != nil { // first, because the consensus cannot clean up while it is copied
 		if err := b.Consensus.Send(ctx, func(name string, piece []byte, last bool) error {
 			return b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{

@@ -204,6 +204,10 @@ func (w *Writer) path(name string) (string, error) {
 		return filepath.Join(w.tmp, ConsensusName, base), nil
 	}
 
+	if base, ok := strings.CutPrefix(name, streamsPrefix); ok && isStreamsFile(base) {
+		return w.streamsPath(base)
+	}
+
 	base, ok := strings.CutPrefix(name, snapshotPrefix)
 	for _, f := range w.manifest.Files {
 		if ok && f.Name == base && filepath.IsLocal(base) && filepath.Base(base) == base {

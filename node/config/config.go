@@ -12,6 +12,7 @@ import (
 // meaning, its unit and its bounds.
 type Config struct {
 	Profile        plan.Profile
+	Dashboard      string
 	Listen         string // host:port; port 0 takes a free one
 	Insecure       bool
 	AllowedHosts   string // with commas
@@ -19,12 +20,15 @@ type Config struct {
 	TLS            TLSConfig
 	Consensus      ConsensusConfig
 	Manager        ManagerConfig
+	Rounds         RoundsConfig
+	Reset          ResetConfig
 	Pool           PoolConfig
 	Log            LogConfig
 	Snapshots      SnapshotsConfig
 	Retention      RetentionConfig
 	StateSync      StateSyncConfig
 	Halt           HaltConfig
+	Streams        StreamsConfig
 	Diagnostics    DiagnosticsConfig
 }
 
@@ -48,6 +52,19 @@ type ConsensusConfig struct {
 type ManagerConfig struct {
 	Listen               string // host:port, or empty
 	AllowUnauthenticated bool
+}
+
+// RoundsConfig says what a node with a service of rounds shows of it.
+type RoundsConfig struct {
+	Healthcheck string // host:port, or empty
+	LogFile     string // a relative path begins at the home; empty: none
+}
+
+// ResetConfig names the other nodes of a chain that is reset.
+type ResetConfig struct {
+	Peers     string // with commas
+	PeersCA   string // PEM; a relative path begins at the home
+	TokenFile string // a relative path begins at the home
 }
 
 // PoolConfig bounds the mempool.
@@ -86,6 +103,14 @@ type HaltConfig struct {
 	Time   string // RFC 3339, or empty
 }
 
+// StreamsConfig bounds the delivery of blocks to sinks.
+type StreamsConfig struct {
+	Memory   int64
+	Deadline Duration
+	Lease    Duration
+	KeepFree int64 `toml:"keep_free"` // of the disk, in bytes
+}
+
 // At returns the time after which no block is committed; zero: there is none.
 func (h HaltConfig) At() (time.Time, error) {
 	if h.Time == "" {
@@ -121,13 +146,16 @@ func (d Duration) String() string { return time.Duration(d).String() }
 // Defaults returns the configuration that an empty file stands for.
 func Defaults() Config {
 	return Config{
-		Profile:     plan.Default,
-		Listen:      "127.0.0.1:7070",
-		Consensus:   ConsensusConfig{Kind: defaultKind(), MaxTxs: 5_000, MemoryShare: 100},
-		Pool:        PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
-		Log:         LogConfig{SegmentBytes: 64 << 20, Retain: RetainAll},
-		Snapshots:   SnapshotsConfig{EveryBytes: 512 << 20, Keep: 2},
-		StateSync:   StateSyncConfig{EveryHeights: 5_000, Keep: 2},
+		Profile:   plan.Default,
+		Dashboard: "read",
+		Listen:    "127.0.0.1:7070",
+		Consensus: ConsensusConfig{Kind: defaultKind(), MaxTxs: 5_000, MemoryShare: 100},
+		Pool:      PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
+		Log:       LogConfig{SegmentBytes: 64 << 20, Retain: RetainAll},
+		Snapshots: SnapshotsConfig{EveryBytes: 512 << 20, Keep: 2},
+		StateSync: StateSyncConfig{EveryHeights: 5_000, Keep: 2},
+		Streams: StreamsConfig{Memory: 64 << 20, Deadline: Duration(30 * time.Second),
+			Lease: Duration(10 * time.Second), KeepFree: 1 << 30},
 		Diagnostics: DiagnosticsConfig{Level: "info", Format: "console"},
 	}
 }

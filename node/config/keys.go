@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -54,6 +53,14 @@ var keys = []Key{
 			"requires a token.",
 		field: func(c *Config) any { return &c.Listen },
 		check: checkListen,
+	},
+	{
+		Name: "dashboard", OneOf: []string{"off", "read", "full"},
+		Doc: "What the dashboard at /dashboard/ does. read shows the node. full also lets somebody who came by a " +
+			"link of 'coppice dashboard', or who gave it the admin token, kill children, change the level of the " +
+			"diagnostics and download a diagnosis. off: there is none. Beyond loopback, a browser logs in with a " +
+			"token or such a link.",
+		field: func(c *Config) any { return &c.Dashboard },
 	},
 	{
 		Name: "insecure", Flag: "insecure",
@@ -143,6 +150,43 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.Manager.AllowUnauthenticated },
 	},
 	{
+		Name: "rounds.healthcheck", Unit: "host:port",
+		Doc: "Address of a listener that answers GET /healthcheck alone, for the monitoring of a service of rounds. " +
+			"Port 0 takes a free port. Empty: only the address in listen answers it. It has no TLS and asks for no " +
+			"token: an address beyond loopback requires insecure.",
+		field: func(c *Config) any { return &c.Rounds.Healthcheck },
+		check: func(c Config) error { return checkPlain(c, c.Rounds.Healthcheck) },
+	},
+	{
+		Name: "rounds.log_file", Unit: "path",
+		Doc: "File to which a node with a service of rounds writes which rounds, behaviours and timeouts begin and " +
+			"end, in lines that programs for such logs read. A relative path begins at the home. At 64 MiB it is " +
+			"renamed to the same name with .1, in the place of the one before. Empty: none.",
+		field: func(c *Config) any { return &c.Rounds.LogFile },
+	},
+	{
+		Name: "reset.peers", Unit: "addresses with commas, such as 10.0.0.2:7070 or https://node2.example:7070",
+		Doc: "Addresses of the APIs of the chain's other nodes, above all of the validators. While the chain is " +
+			"being reset, and while its height stands still, the node asks them for the certificates of resets. A " +
+			"chain with several validators whose genesis.json allows resets requires one at least. What peers " +
+			"answer is checked, so they need not be trusted.",
+		field: func(c *Config) any { return &c.Reset.Peers },
+		check: checkPeers,
+	},
+	{
+		Name: "reset.peers_ca", Unit: "path",
+		Doc: "File of the certificates, in PEM, that those of the peers with https:// must lead to. Empty: those " +
+			"that the machine trusts. A relative path begins at the home.",
+		field: func(c *Config) any { return &c.Reset.PeersCA },
+	},
+	{
+		Name: "reset.token_file", Unit: "path",
+		Doc: "File of the tokens for peers beyond loopback: on each line an address of reset.peers, a space and a " +
+			"token of that node (read-only is enough), or one token for all others. A relative path begins at the " +
+			"home. Empty: no tokens.",
+		field: func(c *Config) any { return &c.Reset.TokenFile },
+	},
+	{
 		Name: "pool.max_txs", Min: 1, Max: 10_000_000, Unit: "transactions",
 		Doc: "Largest number of accepted transactions without a result. Further transactions are refused until " +
 			"there is room.",
@@ -213,8 +257,8 @@ var keys = []Key{
 	},
 	{
 		Name: "halt.time", Unit: "RFC 3339 time",
-		Doc: "Commit no block whose time is after this, such as 2026-12-01T12:00:00Z: stop in order when one is " +
-			"due, and exit 0. The times of blocks count, not a clock. Empty: never.",
+		Doc: "Commit no block whose time is after this, such as 2026-12-01T12:00:00Z: stop in order when one is due, " +
+			"and exit 0. The times of blocks count, not a clock. Empty: never.",
 		field: func(c *Config) any { return &c.Halt.Time },
 		check: func(c Config) error {
 			if _, err := c.Halt.At(); err != nil {
@@ -222,6 +266,27 @@ var keys = []Key{
 			}
 			return nil
 		},
+	},
+	{
+		Name: "streams.memory", Unit: "bytes", Min: 1 << 20, Max: 1 << 40,
+		Doc:   "Memory of the events that all sinks together may be given before they have taken them over.",
+		field: func(c *Config) any { return &c.Streams.Memory },
+	},
+	{
+		Name: "streams.deadline", Min: int64(100 * time.Millisecond), Max: int64(24 * time.Hour),
+		Doc:   "A sink that neither takes over events nor answers for so long is stopped and started again.",
+		field: func(c *Config) any { return &c.Streams.Deadline },
+	},
+	{
+		Name: "streams.lease", Min: int64(100 * time.Millisecond), Max: int64(24 * time.Hour),
+		Doc:   "A standby takes over a sink whose writer has given no sign of life for so long.",
+		field: func(c *Config) any { return &c.Streams.Lease },
+	},
+	{
+		Name: "streams.keep_free", Unit: "bytes", Min: 0, Max: 1 << 50,
+		Doc: "Free space of the disk below which the log is no longer kept for the stream that holds most of it, and " +
+			"gates act as after their timeout; on a small disk, a twentieth of it.",
+		field: func(c *Config) any { return &c.Streams.KeepFree },
 	},
 	{
 		Name: "diagnostics.level", Flag: "log-level", Live: true, OneOf: []string{"debug", "info", "warn", "error"},
@@ -259,12 +324,15 @@ func checkListen(c Config) error {
 		c.Listen)
 }
 
-// checkManager checks the address of the second listener, which has no TLS.
-func checkManager(c Config) error {
-	if c.Manager.Listen == "" {
+// checkManager checks the address of the manager's listener.
+func checkManager(c Config) error { return checkPlain(c, c.Manager.Listen) }
+
+// checkPlain checks the address of a listener that has no TLS; empty: there is none.
+func checkPlain(c Config, address string) error {
+	if address == "" {
 		return nil
 	}
-	host, err := hostOf(c.Manager.Listen)
+	host, err := hostOf(address)
 	if err != nil {
 		return err
 	}
@@ -272,7 +340,7 @@ func checkManager(c Config) error {
 		return nil
 	}
 	return fmt.Errorf("%q is not a loopback address, and this listener has no TLS: want insecure = true",
-		c.Manager.Listen)
+		address)
 }
 
 // hostOf returns the host of an address to listen on.
@@ -500,50 +568,4 @@ func (k Key) validate(c Config) error {
 		return k.check(c)
 	}
 	return nil
-}
-
-// nearest returns the words of among that are at most two letters away from word.
-func nearest(word string, among []string) []string {
-	var near []string
-	for _, w := range among {
-		if distance(w, word) <= 2 {
-			near = append(near, w)
-		}
-	}
-	return near
-}
-
-// didYouMean returns the end of a message that suggests the words in near; empty if there are none.
-func didYouMean(near []string) string {
-	if len(near) == 0 {
-		return ""
-	}
-	return "; did you mean " + strings.Join(near, " or ") + "?"
-}
-
-// distance returns how many letters must be inserted, deleted or replaced to turn a into b
-// (Levenshtein). If a word is longer than 64 bytes, it returns a very large number.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return math.MaxInt
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
-		}
-	}
-
-	return row[len(b)]
 }

@@ -16,6 +16,7 @@ func (c Config) ConsensusHome(dir string, g chain.Genesis) consensus.Home {
 		Dir: dir, Genesis: g, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxs: c.Consensus.MaxTxs,
 		RetainBlocks: uint64(c.Consensus.RetainBlocks), MemoryShare: c.Consensus.MemoryShare,
 		Manager: consensus.Manager{Listen: c.Manager.Listen, AllowUnauthenticated: c.Manager.AllowUnauthenticated},
+		Peers:   c.Peers(),
 	}
 }
 

@@ -2,7 +2,6 @@ package events
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/coppice-go/coppice/engines"
@@ -17,6 +16,9 @@ const (
 	TypeRecord    = "record"
 	TypeTree      = "tree"
 	TypeReadiness = "readiness"
+	TypeProcess   = "process"
+
+	typeGate = "gate" // on the bus only: a client learns of it from the readiness
 )
 
 // Filters returns the filter language of events, over the events of the bus. See docs/events.md.
@@ -29,9 +31,9 @@ func Filters() *pubsub.Table[engines.Event] {
 }
 
 var (
-	filterType  = anyOf{"type", []string{TypeRecord, TypeTree, TypeReadiness}, typeOf}
-	filterKind  = anyOf{"kind", api.EventKinds(), kindOf}
-	filterClass = anyOf{"class", []string{"normal", "shutdown", "abnormal"}, classOf}
+	filterType  = anyOf("type", []string{TypeRecord, TypeTree, TypeReadiness, TypeProcess}, typeOf)
+	filterKind  = anyOf("kind", api.EventKinds(), kindOf)
+	filterClass = anyOf("class", []string{"normal", "shutdown", "abnormal"}, classOf)
 
 	// filterPath matches only events of the tree: a record has no path, not even an empty one.
 	filterPath = pathFilter{pubsub.Under("path", func(e engines.Event) string {
@@ -49,6 +51,8 @@ var (
 			_, reason = api.Reason(e.Event)
 		case engines.ReadinessChanged:
 			reason = e.State + ": " + e.Reason
+		case engines.ProcessChanged:
+			reason = e.State + ": " + e.Text
 		default:
 			return false
 		}
@@ -57,12 +61,20 @@ var (
 	})
 )
 
+func anyOf(name string, words []string, get func(engines.Event) string) pubsub.Family[engines.Event] {
+	return pubsub.OneOf(name, words, func(e engines.Event, word string) bool { return get(e) == word })
+}
+
 func typeOf(e engines.Event) string {
 	switch e.(type) {
 	case engines.RecordLogged:
 		return TypeRecord
 	case engines.ReadinessChanged:
 		return TypeReadiness
+	case engines.ProcessChanged:
+		return TypeProcess
+	case engines.GateChanged:
+		return typeGate
 	}
 	return TypeTree
 }
@@ -75,6 +87,8 @@ func kindOf(e engines.Event) string {
 		return api.TreeKind(e.Event)
 	case engines.ReadinessChanged:
 		return api.ReadinessKind
+	case engines.ProcessChanged:
+		return api.ProcessKind
 	}
 	return ""
 }
@@ -86,47 +100,6 @@ func classOf(e engines.Event) string {
 	}
 	class, _ := api.Reason(t.Event)
 	return strings.ToLower(strings.TrimPrefix(class.String(), "EXIT_CLASS_"))
-}
-
-// anyOf is the family of the filters on one property of an event, such as its kind. The value of
-// such a filter is one of words, or several with bars between them. The filter matches an event
-// whose property is one of these words.
-type anyOf struct {
-	name  string
-	words []string
-	get   func(engines.Event) string
-}
-
-func (f anyOf) Name() string { return f.name }
-
-func (f anyOf) Filter(value string) (pubsub.Filter[engines.Event], error) {
-	values := strings.Split(value, "|")
-	for _, v := range values {
-		if !slices.Contains(f.words, v) {
-			return nil, fmt.Errorf("want one of %s, or several with | between them", strings.Join(f.words, ", "))
-		}
-	}
-	slices.Sort(values)
-	return oneOf{f, strings.Join(slices.Compact(values), "|")}, nil
-}
-
-// oneOf is a filter of anyOf. Its value is sorted, so that two filters that match the same events
-// have the same key.
-type oneOf struct {
-	of    anyOf
-	value string
-}
-
-func (f oneOf) Key() string { return pubsub.Term(f.of.name, f.value) }
-
-func (f oneOf) Match(e engines.Event) bool {
-	got := f.of.get(e)
-	for v := range strings.SplitSeq(f.value, "|") {
-		if v == got {
-			return true
-		}
-	}
-	return false
 }
 
 // pathFilter is the family of the filters on the path of an event of the tree. It refuses malformed
@@ -154,7 +127,7 @@ func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
 	if err != nil || len(q.Kinds) == 0 {
 		return chain, err
 	}
-	kinds, err := table.Parse(pubsub.Term(filterKind.name, strings.Join(q.Kinds, "|")))
+	kinds, err := table.Parse(pubsub.Term(filterKind.Name(), strings.Join(q.Kinds, "|")))
 	if err != nil {
 		return nil, err
 	}

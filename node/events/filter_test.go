@@ -77,7 +77,7 @@ func TestBadFiltersAreNamed(t *testing.T) {
 		"kind=BlockCommitted,class": `at byte 20`,
 		"kind=Nonsense":             `filter "kind" does not take "Nonsense": want one of ChainStarted, TxLaunched`,
 		"kind=Killed|":              `does not take "Killed|"`,
-		"type=both":                 `want one of record, tree, readiness, or several with | between them`,
+		"type=both":                 `want one of record, tree, readiness, process, or several with | between them`,
 		`path=""`:                   `want a path such as coppice/node`,
 		"path=/coppice":             `want ids joined by single slashes`,
 		"path=a//b":                 `want ids joined by single slashes`,

@@ -52,6 +52,8 @@ func liveEvent(e engines.Event) client.Event {
 		return client.Event{Tree: api.TreeEventOf(e.Event)}
 	case engines.ReadinessChanged:
 		return client.Event{Ready: api.ReadinessEventOf(e)}
+	case engines.ProcessChanged:
+		return client.Event{Process: api.ProcessOf(e)}
 	}
 	return client.Event{Tree: &apiv1.TreeEvent{Kind: "unknown"}}
 }

@@ -63,8 +63,9 @@ func New(o Options) *Source {
 // Observe receives an event of the tree. It never waits.
 func (s *Source) Observe(e supervisor.Event) { s.feed.add(engines.TreeChanged{Event: e}) }
 
-// Changed receives a change of the node's readiness. It never waits.
-func (s *Source) Changed(e engines.ReadinessChanged) { s.feed.add(e) }
+// Changed receives a change of the node's readiness, or of the process of its consensus. It never
+// waits.
+func (s *Source) Changed(e engines.Event) { s.feed.add(e) }
 
 // Open returns the number of open streams.
 func (s *Source) Open() int { return int(s.open.Load()) }

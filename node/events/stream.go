@@ -126,6 +126,11 @@ func (s *stream) sendLive(batch []engines.Event, missed uint64) error {
 				err = s.emit(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Readiness{
 					Readiness: api.ReadinessEventOf(e)}})
 			}
+
+		case engines.ProcessChanged:
+			if s.chain.Match(e) {
+				err = s.emit(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Process{Process: api.ProcessOf(e)}})
+			}
 		}
 
 		if err != nil {

@@ -31,6 +31,9 @@ var (
 	// ErrGaveUp: the tree's root gave up or was killed, or it is known that executing a decided
 	// transaction ends the process.
 	ErrGaveUp = errors.New("gave up")
+
+	// ErrHalted: a gate has stopped the node in order, because of a sink.
+	ErrHalted = errors.New("halted")
 )
 
 // Exit codes of the process. Scripts rely on them.
@@ -63,6 +66,9 @@ func Code(err error) int {
 	case errors.Is(err, ErrGaveUp):
 		return GaveUp
 
+	case errors.Is(err, ErrHalted):
+		return Halted
+
 	default:
 		return Failed
 	}
@@ -73,7 +79,8 @@ func Code(err error) int {
 func Classify(err error) error {
 	var corrupt *eventlog.CorruptError
 	switch {
-	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, ErrConfig), errors.Is(err, ErrHomeInUse):
+	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, ErrConfig), errors.Is(err, ErrHomeInUse),
+		errors.Is(err, ErrHalted):
 		return err
 
 	case errors.As(err, &corrupt), errors.Is(err, eventlog.ErrTruncated), errors.Is(err, ordering.ErrBehind),

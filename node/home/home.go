@@ -1,6 +1,7 @@
 package home
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -47,6 +48,10 @@ type InitOptions struct {
 
 	// ResetOffset, if not 0, allows resets in a new genesis: see chain.Resets.
 	ResetOffset uint64
+
+	// ResetMode is the mode of the resets of a new genesis; empty: chain.Regenesis. With
+	// chain.Prune there is no offset.
+	ResetMode string
 }
 
 // Init makes a home in a directory that has none. It overwrites nothing.
@@ -136,8 +141,8 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 		}
 		g = chain.NewGenesis(o.ChainID, time.Now())
 		g.GovernanceKey, g.Agents, g.AgentThreshold = o.GovernanceKey, o.Agents, o.AgentThreshold
-		if o.ResetOffset != 0 {
-			g.Resets = &chain.Resets{Mode: chain.Regenesis, Offset: o.ResetOffset}
+		if o.ResetOffset != 0 || o.ResetMode != "" {
+			g.Resets = &chain.Resets{Mode: cmp.Or(o.ResetMode, chain.Regenesis), Offset: o.ResetOffset}
 		}
 	}
 

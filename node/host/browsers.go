@@ -38,7 +38,8 @@ func protocols() *http.Protocols {
 // machines can reach the listener, every request needs a token, except the health checks.
 func (h *Host) guarded(next http.Handler) http.Handler {
 	all := !h.local()
-	next = api.Guard(next, h.Tokens, all, "/healthz", "/readyz", api.HealthCheckProcedure, api.HealthWatchProcedure)
+	next = api.Guard(next, h.Tokens, all, h.login, "/healthz", "/readyz", api.HealthCheckProcedure,
+		api.HealthWatchProcedure)
 	next = api.SameOrigin(next, func() []string { return h.names.Load().Origins })
 	next = h.crossOrigin(next)
 

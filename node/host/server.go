@@ -23,8 +23,10 @@ import (
 type Bounds struct {
 	Header time.Duration // for the head of a request
 	Idle   time.Duration // between requests
+	Answer time.Duration // from the head of a request to the end of its answer, but for streams
 	Head   int           // bytes of the head of a request
 	Conns  int
+	Shared int               // requests that one connection may carry at once, with HTTP/2
 	Work   api.IntakeOptions // for transactions and reads
 	Admin  api.IntakeOptions // for everything that must answer however much work there is (I8)
 }
@@ -32,14 +34,30 @@ type Bounds struct {
 // NewBounds returns the default bounds of a listener that may hold conns connections.
 func NewBounds(conns int) Bounds {
 	return Bounds{
-		Header: 10 * time.Second, Idle: 2 * time.Minute, Head: 64 << 10, Conns: conns,
-		Work:  api.IntakeOptions{MaxRequests: conns - StreamsOf(conns) - 2*AdminConns},
-		Admin: api.IntakeOptions{MaxRequests: AdminConns, MaxBody: 64 << 10, MaxBodies: 8 << 20},
+		Header: 10 * time.Second, Idle: 2 * time.Minute, Answer: api.AnswerTime, Head: 64 << 10, Conns: conns,
+		Shared: 100,
+		Work:   api.IntakeOptions{MaxRequests: conns - StreamsOf(conns) - 2*AdminConns},
+		Admin:  api.IntakeOptions{MaxRequests: AdminConns, MaxBody: 64 << 10, MaxBodies: 8 << 20},
 	}
 }
 
 // StreamsOf returns how many of the given connections may be streams of events.
 func StreamsOf(conns int) int { return conns / 4 }
+
+// each returns the bound of a class of requests that has no other bound than the connections.
+func (b Bounds) each() api.IntakeOptions { return api.IntakeOptions{MaxRequests: b.Conns} }
+
+// unread is how many bytes of bodies that no handler has read yet a connection takes with HTTP/2,
+// for all its requests together.
+const unread = 256 << 10
+
+// http2 returns the bounds of a connection that speaks HTTP/2. What they do not bound, the others
+// of b do for each request, whatever connection it has come by.
+func (b Bounds) http2() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams: b.Shared, MaxReceiveBufferPerConnection: unread, MaxReceiveBufferPerStream: unread,
+	}
+}
 
 // Options are what a Host needs from a node.
 type Options struct {
@@ -56,6 +74,7 @@ type Options struct {
 type Host struct {
 	Options
 	routes      []api.Route
+	login       api.Login
 	address     atomic.Pointer[string]          // nil until the first Start
 	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
 	names       atomic.Pointer[Names]           // in force
@@ -71,6 +90,9 @@ func New(o Options) (*Host, error) {
 
 // Route adds rows to the table of routes. Call it before the first Start.
 func (h *Host) Route(routes ...api.Route) { h.routes = append(h.routes, routes...) }
+
+// Login says how browsers get past the guard of the listener. Call it before the first Start.
+func (h *Host) Login(l api.Login) { h.login = l }
 
 // Addr waits until the host listens, and returns its address.
 func (h *Host) Addr(ctx context.Context) (string, error) {
@@ -111,8 +133,8 @@ func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 
 	return &admin{listener: l, end: end, server: &http.Server{
 		Handler: h.guarded(h.mux(streams)), TLSConfig: h.tlsConfig(), Protocols: protocols(),
-		ReadHeaderTimeout: h.Bounds.Header,
-		IdleTimeout:       h.Bounds.Idle, MaxHeaderBytes: h.Bounds.Head,
+		HTTP2: h.Bounds.http2(), ReadHeaderTimeout: h.Bounds.Header, WriteTimeout: h.Bounds.Answer,
+		IdleTimeout: h.Bounds.Idle, MaxHeaderBytes: h.Bounds.Head,
 		ConnState: newConns(h.Bounds.Conns).state,
 		ErrorLog:  zap.NewStdLog(h.Diagnostics.Named("http")),
 	}}, nil
@@ -132,7 +154,11 @@ func (h *Host) RemoveNodeFile() {
 // mux returns a handler that serves the table of routes. Its streams end when the context streams
 // ends.
 func (h *Host) mux(streams context.Context) http.Handler {
+	h.Bounds.Work.Answer, h.Bounds.Admin.Answer = h.Bounds.Answer, h.Bounds.Answer
 	work, ask := api.NewIntake(h.Bounds.Work), api.NewIntake(h.Bounds.Admin)
+	// A connection carries several requests with HTTP/2. None of these two takes more than
+	// connections with one request each would.
+	quick, long := api.NewIntake(h.Bounds.each()), api.NewIntake(h.Bounds.each())
 	mux := http.NewServeMux()
 
 	for _, r := range h.routes {
@@ -143,7 +169,9 @@ func (h *Host) mux(streams context.Context) http.Handler {
 		case api.Work:
 			handler = work.Handler(handler)
 		case api.Stream:
-			handler = api.Streaming(streams, handler)
+			handler = long.Count(api.Streaming(streams, handler))
+		default:
+			handler = quick.Count(handler)
 		}
 
 		mux.Handle(r.Pattern, handler)
@@ -152,8 +180,15 @@ func (h *Host) mux(streams context.Context) http.Handler {
 	return mux
 }
 
-// grace is how long the requests in progress may take to end when admin is told to stop.
-const grace = 500 * time.Millisecond
+const (
+	// grace is how long the requests in progress may take to end when admin is told to stop.
+	grace = 500 * time.Millisecond
+
+	// answering is how long answers are on their way when admin ends. With HTTP/2, a connection
+	// writes an answer after its handler has returned, and nobody can wait for that. One of them
+	// may be to the request that has ended admin.
+	answering = 30 * time.Millisecond
+)
 
 // admin is one incarnation of the child admin, which serves.
 type admin struct {
@@ -164,8 +199,9 @@ type admin struct {
 
 // Serve answers requests until ctx ends.
 func (a *admin) Serve(ctx context.Context) error {
-	defer a.end()
 	defer a.server.Close() // however this incarnation ends, the port is free for the next
+	defer time.Sleep(answering)
+	defer a.end()
 
 	done := make(chan error, 1)
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/inspect"
 	"github.com/coppice-go/coppice/node/plan"
+	"github.com/coppice-go/coppice/node/recorder"
+	"github.com/coppice-go/coppice/node/trouble"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -31,6 +34,50 @@ type View struct {
 	End     func() // begins an orderly stop of the process
 
 	Inspector *inspect.Inspector
+	Recorder  *recorder.Recorder
+	Watcher   *trouble.Watcher
+	Level     func(level string) (before string, err error) // sets the level of the diagnostics; nil: nobody can
+}
+
+var (
+	_ api.Host   = View{}
+	_ api.Looker = View{}
+)
+
+// Supervisor returns the root of the tree.
+func (h View) Supervisor() *supervisor.Supervisor { return h.Root() }
+
+// Note returns what the child at path is there for, as the plan says.
+func (h View) Note(path string) string {
+	at := h.Plan
+	for path != "" {
+		var id string
+		id, path, _ = strings.Cut(path, "/")
+		i := slices.IndexFunc(at.Children, func(c plan.Place) bool { return c.ID == id })
+		if i < 0 {
+			return ""
+		}
+		at = at.Children[i]
+	}
+	return at.Note
+}
+
+// Engines returns what the engines are doing.
+func (h View) Engines() []api.EngineStat { return h.Recorder.Engines() }
+
+// Troubles returns what is wrong with the node.
+func (h View) Troubles() []trouble.Trouble { return h.Watcher.Troubles() }
+
+// SetLogLevel changes the level of the diagnostics.
+func (h View) SetLogLevel(level string) (before string, err error) {
+	if h.Level == nil {
+		return "", fmt.Errorf("%w: this program does not let it be changed", api.ErrLogLevel)
+	}
+	before, err = h.Level(level)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", api.ErrLogLevel, err)
+	}
+	return before, err
 }
 
 // Tree returns a snapshot of the tree. Paths leave out the id of the root.

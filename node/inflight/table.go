@@ -1,6 +1,7 @@
 package inflight
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -200,6 +202,26 @@ func (t *Table) Deaths(id chain.TxID) (eager, placed int) {
 		return r.Eager, r.Placed
 	}
 	return 0, 0
+}
+
+// Suspect is a transaction that was in flight at deaths of the process, and has not ended since.
+type Suspect struct {
+	ID            string
+	Eager, Placed int // deaths ahead of its place, and at it
+}
+
+// Suspects returns the transactions that were in flight at deaths of the process, by id. It does
+// not wait for a disk.
+func (t *Table) Suspects() (list []Suspect) {
+	known := t.known.Load()
+	if known == nil {
+		return nil
+	}
+	for id, r := range *known {
+		list = append(list, Suspect{id.String(), r.Eager, r.Placed})
+	}
+	slices.SortFunc(list, func(a, b Suspect) int { return cmp.Compare(a.ID, b.ID) })
+	return list
 }
 
 // Forget durably removes the deaths of transactions that have ended.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
@@ -43,13 +44,20 @@ type Result struct {
 // Inspector makes parts. It is safe for concurrent use.
 type Inspector struct {
 	parts  []Part
+	apart  []Part // that Names leaves out
 	making sync.Mutex
 }
 
 // New returns the Inspector of parts.
 func New(parts ...Part) *Inspector { return &Inspector{parts: parts} }
 
-// Names returns the names of the parts.
+// WithApart adds parts that are made only for those who ask for them by name, and returns i.
+func (i *Inspector) WithApart(parts ...Part) *Inspector {
+	i.apart = append(i.apart, parts...)
+	return i
+}
+
+// Names returns the names of the parts of a report.
 func (i *Inspector) Names() []string {
 	names := make([]string, len(i.parts))
 	for k, p := range i.parts {
@@ -60,7 +68,7 @@ func (i *Inspector) Names() []string {
 
 // Inspect makes the part with that name. Errors are ErrNone, ErrBusy, and those of the part.
 func (i *Inspector) Inspect(ctx context.Context, name string) (Result, error) {
-	for _, p := range i.parts {
+	for _, p := range slices.Concat(i.parts, i.apart) {
 		if p.Name == name {
 			return i.make(ctx, p)
 		}

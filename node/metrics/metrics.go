@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -38,6 +39,17 @@ type Sources struct {
 	Pool    func(context.Context) (mempool.Stat, error)
 
 	Snapshots func() []SnapshotStat
+	Gates     func() []GateStat
+
+	// Slots returns the streams to sinks. head is where the chain stands, if it could be had.
+	Slots func(head chain.State) []streams.Status
+}
+
+// GateStat are the figures of a gate, at which blocks wait for sinks.
+type GateStat struct {
+	Name         string
+	Held, Spills bool
+	Exempt       int // sinks that it does not wait for
 }
 
 // SnapshotStat are the figures of the snapshots of one kind. The counts begin with the process.
@@ -66,6 +78,8 @@ type Metrics struct {
 	refused     *prometheus.CounterVec
 	requests    *prometheus.CounterVec
 	latency     *prometheus.HistogramVec
+	gateWaits   *prometheus.HistogramVec
+	slotAcks    *prometheus.HistogramVec
 }
 
 type kindCounters struct{ records, bytes prometheus.Counter }
@@ -119,6 +133,12 @@ func New(s Sources) *Metrics {
 
 	m.latency = histograms("coppice_api_request_duration_seconds",
 		"Time from the start of an API call until its answer, streams excluded.", slow, "method")
+
+	m.gateWaits = histograms("coppice_gate_wait_duration_seconds",
+		"Time that a block waited at a gate for sinks.", prometheus.ExponentialBuckets(1e-3, 4, 12), "gate")
+
+	m.slotAcks = histograms("coppice_stream_ack_duration_seconds",
+		"Time from the start of a delivery until the sink has acknowledged it.", slow, "slot")
 
 	for _, name := range chain.KindNames() {
 		kind, _ := chain.KindOf(name)
@@ -178,6 +198,16 @@ func (m *Metrics) Refused(code apiv1.RefusedCode) {
 
 func refusedLabel(c apiv1.RefusedCode) string {
 	return strings.ToLower(strings.TrimPrefix(c.String(), "REFUSED_CODE_"))
+}
+
+// GateWaited records a block that has passed a gate, and how long it waited there for sinks.
+func (m *Metrics) GateWaited(gate string, d time.Duration) {
+	m.gateWaits.WithLabelValues(gate).Observe(d.Seconds())
+}
+
+// StreamAcked records a delivery that the sink of a slot has acknowledged.
+func (m *Metrics) StreamAcked(slot string, took time.Duration) {
+	m.slotAcks.WithLabelValues(slot).Observe(took.Seconds())
 }
 
 // Request records an API call that has ended.

@@ -26,6 +26,7 @@ import (
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -45,12 +46,20 @@ func full() Sources {
 	tree.Observe(supervisor.ChildExited{Header: at("coppice"), Exit: supervisor.Exit{Class: supervisor.Abnormal}})
 	tree.Observe(supervisor.RestartScheduled{Header: at("coppice")})
 	return Sources{
+		Slots: func(head chain.State) []streams.Status {
+			retries := map[streams.Class]uint64{streams.Unreachable: 4}
+			return []streams.Status{{Name: "ledger", State: streams.Retrying, AtRisk: true, LagEvents: 7,
+				LagHeights: head.Height, LagSeconds: 1.5, HeldBytes: 70, FreeBytes: 30,
+				Counts: streams.Counts{Events: 9, Retries: retries}}}
+		},
+		Gates:   func() []GateStat { return []GateStat{{Name: "books", Held: true, Exempt: 2}} },
 		Version: "v1", Up: func() bool { return true }, Streams: func() int { return 2 },
 		Ready: func() (c consensus.Condition) {
 			c.Is(consensus.NoQuorum, "2 of 4 validators")
 			c.Warn(consensus.ClockBehind, "by an hour")
 			c.Figures = consensus.Figures{PeersConnected: 1, PeersConfigured: 3, PowerPresent: 20, PowerTotal: 40,
 				Signing: consensus.Signs, Evidence: 1, ClockOffset: -time.Hour}
+			c.Process = &consensus.Process{State: "stalled", Restarts: 2, Resets: 1}
 			return c
 		},
 		Tree: func() treemetrics.Snapshot {
@@ -93,6 +102,8 @@ func used(s Sources) *Metrics {
 	m.Refused(apiv1.RefusedCode_REFUSED_CODE_POOL_FULL)
 	m.Request(api.Request{Method: "NodeService/Submit", Code: "ok", Took: time.Millisecond})
 	m.Request(api.Request{Method: "NodeService/Follow", Code: "unavailable", Took: time.Hour, Stream: true})
+	m.GateWaited("books", time.Second)
+	m.StreamAcked("ledger", time.Millisecond)
 
 	return m
 }
@@ -134,6 +145,13 @@ func TestFigures(t *testing.T) {
 		`coppice_storage_commit_duration_seconds_count 2`,
 		`coppice_block_height 5`, `coppice_block_time_seconds 100`, `coppice_block_transactions_sum 7`,
 		`coppice_block_interval_seconds_count 1`,
+		`coppice_stream_state{slot="ledger",state="retrying"} 1`, `coppice_stream_state{slot="ledger",state="live"} 0`,
+		`coppice_stream_state{slot="ledger",state="at_risk"} 1`, `coppice_stream_lag_events{slot="ledger"} 7`,
+		`coppice_stream_lag_heights{slot="ledger"} 5`, `coppice_stream_lag_seconds{slot="ledger"} 1.5`,
+		`coppice_stream_log_held_bytes{slot="ledger"} 70`, `coppice_stream_cap_free_bytes{slot="ledger"} 30`,
+		`coppice_stream_retries_total{class="unreachable",slot="ledger"} 4`,
+		`coppice_stream_delivered_events_total{slot="ledger"} 9`,
+		`coppice_stream_ack_duration_seconds_count{slot="ledger"} 1`,
 		`coppice_pool_transactions 6`, `coppice_pool_oldest_age_seconds 1`,
 		`coppice_pool_refused_total{code="pool_full"} 1`,
 		`coppice_snapshots{kind="local"} 2`, `coppice_snapshots_taken_total{kind="local"} 3`,

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -22,10 +24,15 @@ type sampler struct {
 }
 
 // sampled lists the metrics that are read at a scrape: name, help and labels.
-var sampled = []struct {
+var sampled = slices.Concat(nodeSampled, streamSampled)
+
+// described is the name of a metric, with its help and its labels.
+type described struct {
 	name, help string
 	labels     []string
-}{
+}
+
+var nodeSampled = []described{
 	{"coppice_build_info", "Always 1; the labels name the program's version.", []string{"version", "go_version"}},
 	{"coppice_up", "1 while the whole tree is running, whether or not the node is ready.", nil},
 
@@ -45,8 +52,14 @@ var sampled = []struct {
 		"the node is no validator.", nil},
 	{"coppice_validator_evidence", "Proofs of misbehaviour of this validator in blocks since the process started.",
 		nil},
+	{"coppice_consensus_restarts", "Restarts of the consensus's process that nobody asked for, since the node's " +
+		"process started; absent if it has none.", nil},
+	{"coppice_consensus_resets", "Resets of the consensus's process that succeeded, since the node's process " +
+		"started; absent if it has none.", nil},
 	{"coppice_clock_offset_seconds", "This node's clock minus the validators' clocks, by their votes for the last " +
 		"block; 0 if it is not known.", nil},
+	{"coppice_hold_seconds", "Time since the decision on the reset of the chain that is under way; 0 if there is " +
+		"none.", nil},
 	{"coppice_scrape_answered", "1 if this part of the node answered the scrape in time; its figures are " +
 		"missing otherwise.", []string{"part"}},
 	{"coppice_event_streams", "Open streams of events.", nil},
@@ -109,6 +122,11 @@ var sampled = []struct {
 		[]string{"kind"}},
 	{"coppice_snapshot_bytes", "Bytes of the newest snapshot on disk.", []string{"kind"}},
 
+	{"coppice_gate_held", "1 while a block waits at the gate, without progress of a sink.", []string{"gate"}},
+	{"coppice_gate_spilling", "1 while the gate lets blocks pass without its sinks, and the log keeps more.",
+		[]string{"gate"}},
+	{"coppice_gate_exempt", "Sinks of the gate that it does not wait for, by an operator's word.", []string{"gate"}},
+
 	{"coppice_pool_transactions", "Accepted transactions without a result.", nil},
 	{"coppice_pool_bytes", "Bytes of the accepted transactions without a result.", nil},
 	{"coppice_pool_queued_transactions", "Accepted transactions without a place in a block.", nil},
@@ -169,10 +187,11 @@ func (c *sampler) Collect(to chan<- prometheus.Metric) {
 	s.engines()
 	s.log()
 	s.snapshots()
+	s.gates()
 	ctx, cancel := context.WithTimeout(context.Background(), patience) // a collector gets no context
 	defer cancel()
 
-	s.storage(ctx)
+	s.slots(s.Slots(s.storage(ctx)))
 	s.pool(ctx)
 }
 
@@ -200,7 +219,16 @@ func (s sample) readiness(c consensus.Condition) {
 		s.gauge("coppice_validator_signing", truth(c.Signing == consensus.Signs))
 	}
 	s.gauge("coppice_validator_evidence", float64(c.Evidence))
+	if p := c.Process; p != nil {
+		s.gauge("coppice_consensus_restarts", float64(p.Restarts))
+		s.gauge("coppice_consensus_resets", float64(p.Resets))
+	}
 	s.gauge("coppice_clock_offset_seconds", c.ClockOffset.Seconds())
+	held := 0.0
+	if c.Hold != nil {
+		held = time.Since(c.Hold.Since).Seconds()
+	}
+	s.gauge("coppice_hold_seconds", held)
 }
 
 func (s sample) tree() {
@@ -256,6 +284,14 @@ func (s sample) log() {
 	s.gauge("coppice_eventlog_failed", truth(st.Err != nil))
 }
 
+func (s sample) gates() {
+	for _, g := range s.Gates() {
+		s.gauge("coppice_gate_held", truth(g.Held), g.Name)
+		s.gauge("coppice_gate_spilling", truth(g.Spills), g.Name)
+		s.gauge("coppice_gate_exempt", float64(g.Exempt), g.Name)
+	}
+}
+
 func (s sample) snapshots() {
 	for _, st := range s.Snapshots() {
 		s.gauge("coppice_snapshots", float64(st.Kept), st.Kind)
@@ -269,16 +305,17 @@ func (s sample) snapshots() {
 	}
 }
 
-func (s sample) storage(ctx context.Context) {
+// storage returns where the chain stands, or the zero State if storage does not answer.
+func (s sample) storage(ctx context.Context) (head chain.State) {
 	st, err := s.Storage(ctx)
-	chain, errChain := s.Chain(ctx)
+	head, errChain := s.Chain(ctx)
 	if !s.answered("storage", err == nil && errChain == nil) {
-		return
+		return chain.State{}
 	}
 
-	s.gauge("coppice_block_height", float64(chain.Height))
-	if !chain.Time.IsZero() {
-		s.gauge("coppice_block_time_seconds", float64(chain.Time.UnixNano())/1e9)
+	s.gauge("coppice_block_height", float64(head.Height))
+	if !head.Time.IsZero() {
+		s.gauge("coppice_block_time_seconds", float64(head.Time.UnixNano())/1e9)
 	}
 
 	s.gauge("coppice_storage_applied_index", float64(st.Applied))
@@ -295,6 +332,8 @@ func (s sample) storage(ctx context.Context) {
 	s.counter("coppice_storage_compactions_total", uint64(p.Compactions))
 	s.counter("coppice_storage_cache_hits_total", uint64(p.CacheHits))
 	s.counter("coppice_storage_cache_misses_total", uint64(p.CacheMisses))
+
+	return head
 }
 
 func (s sample) pool(ctx context.Context) {
