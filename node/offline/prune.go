@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -217,9 +218,26 @@ func (p *pruning) planState() (at storage.Stat, err error) {
 	} else if len(part.Holds) == 0 {
 		part.hold(s.Height-min(keep, s.Height), "retention.versions = %d", keep)
 	}
+	if err := p.holdVersions(part, s.Period); err != nil {
+		return at, err
+	}
 	part.settle()
 
 	return at, nil
+}
+
+// holdVersions holds the versions that streams need for values before changes.
+func (p *pruning) holdVersions(part *Part, period uint64) error {
+	oldest, held, err := streams.HeldVersions(home.StreamsDataDir(p.home))
+	switch {
+	case err != nil:
+		return err
+	case held && oldest.Period < period:
+		part.hold(part.First, "streams that deliver values before changes")
+	case held:
+		part.hold(max(part.First, oldest.Height), "streams that deliver values before changes")
+	}
+	return nil
 }
 
 // state removes the versions that do not stay. A state that was pruned before may have been left

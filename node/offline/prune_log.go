@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/portable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/backends"
 	"github.com/coppice-go/coppice/node/config"
@@ -45,8 +46,12 @@ func (p *pruning) snapshots() (floor uint64, err error) {
 		}
 	}
 
+	held, err := streams.HeldSnapshots(home.StreamsDataDir(p.home))
+	if err != nil {
+		return 0, err
+	}
 	pinned := func(m snapshots.Manifest) bool {
-		return m.ID == newest || m.Source != "" && p.config.Log.Retain == config.RetainAll
+		return m.ID == newest || held[m.ID] || m.Source != "" && p.config.Log.Retain == config.RetainAll
 	}
 	kept := slices.Clone(list)
 	for _, e := range list {

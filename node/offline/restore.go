@@ -200,6 +200,16 @@ func (r *restoration) files() error {
 		}
 	}
 
+	for _, name := range r.info.Streams {
+		to := filepath.Join(r.home, backup.StreamsName, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return err
+		}
+		if err := copyFile(filepath.Join(r.src, backup.StreamsName, name), to, 0o600); err != nil {
+			return err
+		}
+	}
+
 	token, err := os.ReadFile(filepath.Join(r.src, api.TokenFileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		token, err = []byte(rand.Text()+"\n"), nil

@@ -284,5 +284,8 @@ func (v *besidesView) Version() (chain.Version, error) { return v.at, nil }
 // BlockTime implements chain.View.
 func (v *besidesView) BlockTime() (time.Time, error) { return v.time, nil }
 
+// Emit implements chain.View. Hooks emit nothing.
+func (v *besidesView) Emit(string, ...chain.Attribute) error { return chain.ErrBadEvent }
+
 // Step implements chain.View. The work was within the limits when the block was made.
 func (v *besidesView) Step(uint64) error { return nil }

@@ -286,6 +286,11 @@ func (r *verification) replay(ctx context.Context) error {
 	defer log.Close()
 
 	r.report.First = log.First()
+	started, err := chain.FirstStart(log.Cursor, log.First(), log.Durable())
+	if err != nil {
+		return exit.Classify(err)
+	}
+	chain.BindStart(started, r.backends)
 	if err := r.checkAgreement(log); err != nil {
 		return err
 	}
@@ -510,6 +515,8 @@ func (d direct) EndBlock(_ context.Context, v chain.Version, changes []*logv1.Ch
 	return d.db.EndBlock(v, changes)
 }
 
+func sameEvent(a, b *logv1.Emitted) bool { return proto.Equal(a, b) }
+
 // sameOutcome returns an error if the outcome of an execution differs from the logged one.
 func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
@@ -522,6 +529,13 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 		if got.Code != was.Code || !bytes.Equal(got.Data, was.Data) || !bytes.Equal(got.Id, was.Id) {
 			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
 				exit.ErrDamage, m.Height, i, was.Id, was.Code, was.Data, got.Code, got.Data)
+		}
+	}
+
+	for i, was := range m.Results {
+		if got := s.Results[i]; !slices.EqualFunc(got.Events, was.Events, sameEvent) {
+			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has the events %v, executing it again gives "+
+				"%v", exit.ErrDamage, m.Height, i, was.Id, was.Events, got.Events)
 		}
 	}
 

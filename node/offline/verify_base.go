@@ -123,7 +123,8 @@ func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in s
 	if _, err := r.snapshots().Install(ctx, m.ID, in); err != nil {
 		return err
 	}
-	r.startIndex, r.report.Base, r.report.BaseHeight, r.decided = in.Index, m.ID, m.Height, nil
+	r.startIndex, r.report.Base, r.report.BaseHeight = in.Index, m.ID, m.Height
+	r.decided, r.reset = nil, nil
 	r.report.ChainID, r.report.Height, r.report.AppHash = m.ChainID, m.Height, m.AppHash
 	return r.openScratch()
 }

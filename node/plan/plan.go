@@ -74,6 +74,7 @@ func (p Place) Find(path string) Place {
 const (
 	Transactions = "transactions"
 	StateSync    = "statesync" // of a node whose consensus carries snapshots
+	Streams      = "streams"   // of a node that has sinks
 
 	PathPubsub       = "coppice/pubsub"
 	PathNode         = "coppice/node"
@@ -175,6 +176,28 @@ func newPlan(profile Profile, engines []string) Place {
 			},
 		},
 	}
+}
+
+// WithStreams returns p with the engine that delivers blocks to sinks. It is the first engine, so
+// that consensus, whose blocks wait for sinks, stops before it.
+func (p Place) WithStreams(profile Profile) Place {
+	limit := supervisor.Intensity{Max: 10, Period: time.Minute}
+	if profile == Chaos {
+		limit.Max = chaosMax
+	}
+
+	streams := Place{
+		ID: Streams, Strategy: supervisor.RestForOne, Intensity: limit, Note: "delivers blocks to sinks",
+		Children: []Place{
+			{ID: "manager", Note: "starts the slots, and writes their files"},
+			{ID: "slots", Dynamic: true, Intensity: limit, Note: "a supervisor for each sink"},
+		},
+	}
+
+	at := p.Find(PathEngines)
+	at.Children = append([]Place{streams}, at.Children...)
+
+	return p.replace(PathEngines, at)
 }
 
 // withConsensus returns p with the part of the tree that the consensus brings.

@@ -15,9 +15,10 @@ type disk struct {
 	path string
 	stat func(path string) (free, size uint64, err error)
 
-	mu   sync.Mutex
-	at   time.Time
-	full string
+	mu         sync.Mutex
+	at         time.Time
+	free, size uint64
+	err        error
 }
 
 // NewDisk returns the Disk of the home at path.
@@ -37,21 +38,51 @@ func (d Disk) look(now time.Time) string {
 		return ""
 	}
 
-	d.mu.Lock()
-	defer d.mu.Unlock()
-
-	if age := now.Sub(d.at); age >= 0 && age < statEvery {
-		return d.full
-	}
-
-	d.at, d.full = now, ""
-	free, size, err := d.stat(d.path)
-	if want := min(leastFree, size/leastPart); err == nil && free < want {
-		d.full = fmt.Sprintf("the disk of %s has %d KiB free, want at least %d KiB: make room; "+
+	if free, want, ok := d.below(leastFree, now); ok {
+		return fmt.Sprintf("the disk of %s has %d KiB free, want at least %d KiB: make room; "+
 			"what was acknowledged is safe", d.path, free>>10, want>>10)
 	}
 
-	return d.full
+	return ""
+}
+
+// Below reports whether the disk has fewer than so many bytes free; on a small disk, less than one
+// part in twenty of the whole. It is safe for concurrent use, and asks the system at most once in a
+// second.
+func (d Disk) Below(bytes uint64, now time.Time) bool {
+	if d.disk == nil {
+		return false
+	}
+	_, _, ok := d.below(bytes, now)
+	return ok
+}
+
+// Room returns the free bytes of the disk, for a process without privileges, and its size. ok is
+// false if they are not known. It is safe for concurrent use, and asks the system at most once in a
+// second.
+func (d Disk) Room(now time.Time) (free, size uint64, ok bool) {
+	if d.disk == nil {
+		return 0, 0, false
+	}
+	free, _, _ = d.below(0, now)
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return free, d.size, d.err == nil && d.size > 0
+}
+
+// below returns the free bytes, and how many are wanted.
+func (d *disk) below(bytes uint64, now time.Time) (free, want uint64, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	if age := now.Sub(d.at); age < 0 || age >= statEvery {
+		d.at = now
+		d.free, d.size, d.err = d.stat(d.path)
+	}
+	want = min(bytes, d.size/leastPart)
+
+	return d.free, want, d.err == nil && d.free < want
 }
 
 func statfs(path string) (free, size uint64, err error) {

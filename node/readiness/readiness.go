@@ -22,6 +22,10 @@ type Sources struct {
 	// CoreDown is Down for the node without its consensus, which may be down by itself.
 	CoreDown func() string
 
+	// Held returns which gate makes a block wait for sinks, and for which; "" if none does. nil:
+	// there are no gates.
+	Held func() string
+
 	// Driver returns what the driver says; ok is false for a driver that says nothing.
 	Driver func() (c consensus.Condition, ok bool)
 
@@ -74,10 +78,21 @@ func (t *Tracker) Saw(s chain.State) {
 	}
 }
 
+// Seen returns the newest state of the chain that was noted.
+func (t *Tracker) Seen() chain.State {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state
+}
+
 // Condition returns the present condition. It does not wait.
 func (t *Tracker) Condition() consensus.Condition {
 	down, core := t.Down(), t.CoreDown()
 	said, says := t.Driver()
+	held := ""
+	if t.Held != nil {
+		held = t.Held()
+	}
 	disk := t.Disk.look(t.Now())
 
 	t.mu.Lock()
@@ -98,6 +113,8 @@ func (t *Tracker) Condition() consensus.Condition {
 		c.Is(consensus.Starting, "%s", core)
 	case core != "":
 		c.Is(consensus.Down, "%s", core)
+	case held != "": // the driver waits there, and what it says comes of it
+		c.Is(consensus.Held, "%s", held)
 	case says && c.State != consensus.Ready: // the driver knows more than that its process does not run
 	case down != "" && (t.last.State == "" || t.last.State == consensus.Starting):
 		c.Is(consensus.Starting, "%s", down)
@@ -165,5 +182,9 @@ func (t *Tracker) ask(ctx context.Context) {
 
 // Event returns the event that reports c on the bus and in the streams of events.
 func Event(c consensus.Condition) engines.ReadinessChanged {
-	return engines.ReadinessChanged{Ready: c.Able(), State: string(c.State), Reason: c.Reason, Since: c.Since}
+	e := engines.ReadinessChanged{Ready: c.Able(), State: string(c.State), Reason: c.Reason, Since: c.Since}
+	if c.Hold != nil && c.Able() {
+		e.Reason = "in hold: " + c.Hold.String()
+	}
+	return e
 }

@@ -76,6 +76,17 @@ func TestAFullDiskIsNotReady(t *testing.T) {
 	require.True(t, r.Condition().Able(), "a disk that cannot be asked is not full")
 }
 
+// R11: a disk has too little room by an absolute bound, and if it is small by a part of the whole.
+func TestADiskHasTooLittleRoom(t *testing.T) {
+	for _, row := range []struct {
+		free, size uint64
+		below      bool
+	}{{1 << 30, 1 << 40, false}, {1<<30 - 1, 1 << 40, true}, {1 << 20, 20 << 20, false}, {1<<20 - 1, 20 << 20, true}} {
+		d := Disk{&disk{stat: func(string) (uint64, uint64, error) { return row.free, row.size, nil }}}
+		require.Equal(t, row.below, d.Below(1<<30, time.Now()), row)
+	}
+}
+
 // A clock behind is a warning, because block time decides. A clock that is a window ahead makes the
 // node refuse what others take.
 func TestClocks(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage/durable"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/home"
 )
@@ -84,7 +85,7 @@ func (f Followers) see(st eventlog.Stat) (changed, moved bool) {
 
 	for _, r := range st.Retainers {
 		if r.Name == RetainState || r.Name == RetainSnapshots || r.Name == mempool.RetainerName ||
-			strings.HasPrefix(r.Name, backupRetainer+" ") {
+			strings.HasPrefix(r.Name, backupRetainer+" ") || strings.HasPrefix(r.Name, streams.RetainerPrefix) {
 			continue
 		}
 

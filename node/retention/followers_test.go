@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/home"
 )
@@ -32,7 +33,8 @@ func TestFollowersAreNoted(t *testing.T) {
 			return f
 		}
 		own := []eventlog.RetainerStat{{Name: RetainState, Floor: 1}, {Name: RetainSnapshots, Floor: 1},
-			{Name: "pool", Floor: 1}, {Name: "backup 1-2-3", Floor: 1}}
+			{Name: "pool", Floor: 1}, {Name: "backup 1-2-3", Floor: 1},
+			{Name: streams.RetainerPrefix + "ledger, 1", Floor: 1}}
 
 		require.NoError(t, r.note(statOf(1, own...)))
 		_, err := disk.Stat(home.FollowersPath("home"))

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -160,15 +161,36 @@ func (r *retention) round(ctx context.Context) error {
 		}
 	}
 
-	if keep := uint64(c.Retention.Versions); keep > 0 && state.Height > keep &&
-		state.Height-keep >= state.InitialHeight {
-		_, _, err := r.store.PruneSome(ctx, state.Height-keep, pruneAtOnce)
+	if to := r.pruneTo(state); to > 0 && to >= state.InitialHeight {
+		_, _, err := r.store.PruneSome(ctx, to, pruneAtOnce)
 		if err != nil && !errors.Is(err, storage.ErrNotCommitted) {
 			return fmt.Errorf("pruning: %w", err)
 		}
 	}
 
 	return errors.Join(r.truncate(ctx, list), r.note(stat))
+}
+
+// pruneTo returns the oldest height of the current period that must stay readable: by the
+// configuration, and for the sinks. 0 means that nothing is to be pruned.
+func (r *retention) pruneTo(s chain.State) uint64 {
+	keep := uint64(r.Config.Retention.Versions)
+	if keep == 0 || s.Height <= keep {
+		return 0
+	}
+
+	to := s.Height - keep
+	if r.Versions == nil {
+		return to
+	}
+	switch oldest, held := r.Versions(); {
+	case held && oldest.Period < s.Period:
+		return 0
+	case held:
+		return min(to, oldest.Height)
+	}
+
+	return to
 }
 
 // newestIndex returns the log index of the newest snapshot, 0 if there is none.

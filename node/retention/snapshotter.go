@@ -14,6 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/home"
@@ -34,6 +35,14 @@ type Options struct {
 	// Consensus returns the driver of the consensus whose files a backup needs, or nil if the
 	// consensus keeps none of its own.
 	Consensus func() (consensus.Copier, error)
+
+	// Bootstraps reports whether a sink is being bootstrapped from a snapshot, or may be; nil: none
+	// is.
+	Bootstraps func(id string) bool
+
+	// Versions returns the oldest position whose versions a sink needs, and whether one needs any;
+	// nil: none does.
+	Versions func() (streams.Position, bool)
 
 	// Every is the time between two rounds of retention; 0 means DefaultEvery.
 	Every time.Duration
@@ -154,6 +163,10 @@ func (s *Snapshotter) keep() error {
 // with that snapshot.
 func (s *Snapshotter) pinned(m snapshots.Manifest) bool {
 	if in, err := install.ReadMarker(s.Disk, s.Home); err != nil || in.SnapshotID == m.ID {
+		return true
+	}
+
+	if s.Bootstraps != nil && s.Bootstraps(m.ID) {
 		return true
 	}
 

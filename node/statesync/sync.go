@@ -69,11 +69,16 @@ type Sync struct {
 	due      chan due   // states of which snapshots are due; at most one waits
 	adopts   chan adopt // snapshots of another process
 	installs chan pendingInstall
+	copied   chan struct{} // gets a value when there is a copy of the state at a reset
 
-	mu     sync.Mutex
-	list   []portable.Metadata  // the snapshots that are offered, the oldest first
-	used   map[uint64]time.Time // by height: when a peer was last told of the snapshot, or took a chunk
-	making uint64               // at most the lowest height whose snapshot is due or being made; 0: none
+	mu        sync.Mutex
+	list      []portable.Metadata  // the snapshots that are offered, the oldest first
+	used      map[uint64]time.Time // by height: when a peer was last told of the snapshot, or took a chunk
+	atResets  []portable.Metadata  // the states at resets that are offered, the oldest first
+	resetUsed map[string]time.Time // by hash: when a peer was last told of the state, or took a chunk
+	making    uint64               // at most the lowest height whose snapshot is due or being made; 0: none
+
+	preserving sync.Mutex // held to change the copies of states at resets
 
 	taking sync.Mutex // protects in
 	in     *incoming  // nil: nothing was offered
@@ -82,7 +87,7 @@ type Sync struct {
 // New returns a Sync whose service has not started.
 func New(o Options) *Sync {
 	return &Sync{Options: o, due: make(chan due, 1), adopts: make(chan adopt), installs: make(chan pendingInstall),
-		used: make(map[uint64]time.Time)}
+		used: make(map[uint64]time.Time), resetUsed: make(map[string]time.Time), copied: make(chan struct{}, 1)}
 }
 
 // dir returns the directory of the snapshots for peers.
@@ -160,13 +165,16 @@ func (s *Sync) List() []consensus.Snapshot {
 
 	for i, m := range s.list {
 		s.used[m.Height] = s.Now()
-		out[len(out)-1-i] = consensus.Snapshot{
-			Height: m.Height, Format: portable.Format, Chunks: uint32(len(m.Chunks)), Hash: m.Hash(),
-			Metadata: m.Encode(),
-		}
+		out[len(out)-1-i] = snapshotOf(m)
 	}
 
 	return out
+}
+
+// snapshotOf describes a snapshot to peers.
+func snapshotOf(m portable.Metadata) consensus.Snapshot {
+	return consensus.Snapshot{Height: m.Height, Format: portable.Format, Chunks: uint32(len(m.Chunks)),
+		Hash: m.Hash(), Metadata: m.Encode()}
 }
 
 // Chunk returns a chunk of a snapshot: see consensus.StateSync. If the chunk on disk is not as it
@@ -259,6 +267,9 @@ func (s *Sync) settle(ctx context.Context) error {
 	if err := s.settleDir(); err != nil {
 		return err
 	}
+	if err := s.settleResets(); err != nil {
+		return err
+	}
 
 	in, err := install.ReadMarker(s.Disk, s.Home)
 	if err != nil {
@@ -326,6 +337,8 @@ func (s *Sync) count(list []portable.Metadata) {
 // export makes the snapshots that are due, until ctx ends. If one fails, the next is made at the
 // next height that is due.
 func (s *Sync) export(ctx context.Context) error {
+	s.exportResets(ctx) // of copies that an earlier incarnation has left
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -335,6 +348,8 @@ func (s *Sync) export(ctx context.Context) error {
 			if d.done != nil {
 				d.done <- made{m, err}
 			}
+		case <-s.copied:
+			s.exportResets(ctx)
 		case a := <-s.adopts:
 			m, err := s.take(a.staged)
 			a.done <- made{m, err}

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/ordering"
@@ -25,6 +26,9 @@ import (
 type incoming struct {
 	*portable.Import
 	began time.Time
+
+	// atReset means that the snapshot must be of the state at a reset.
+	atReset bool
 
 	// already means that the node's state already is the state of the snapshot. The chunks are
 	// checked and change nothing. This happens when the consensus died after the state was in its
@@ -80,7 +84,7 @@ func (s *Sync) Offer(ctx context.Context, o consensus.Offer) error {
 			consensus.ErrSnapshot, o.Height, o.Chunks, o.Hash, m.Height, len(m.Chunks), m.Hash())
 	}
 
-	in := &incoming{began: time.Now()}
+	in := &incoming{began: time.Now(), atReset: o.AtReset}
 	if in.Import, err = portable.NewImport(m, portable.Target{
 		FS: s.Disk, Dir: s.importPath(), Fatal: s.Die, Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash,
 		Time: o.Time,
@@ -98,8 +102,8 @@ func (s *Sync) Offer(ctx context.Context, o consensus.Offer) error {
 	case err != nil:
 		return err
 
-	case !at.Started() ||
-		at.ChainID == m.ChainID && (at.Period < m.Period || at.Period == m.Period && at.Height < m.Height):
+	case !at.Started() || chain.NameOf(at.ChainID, at.Period) == chain.NameOf(m.ChainID, m.Period) &&
+		(at.Period < m.Period || at.Period == m.Period && at.Height < m.Height):
 		// the snapshot is ahead of the state
 
 	case at.ChainID == m.ChainID && at.Period == m.Period && at.Height == m.Height &&
@@ -175,6 +179,11 @@ func (s *Sync) apply(ctx context.Context, in *incoming, index uint32, chunk []by
 
 	if err := in.Finish(); err != nil {
 		return err
+	}
+	if in.atReset {
+		if err := s.checkReset(in.Metadata); err != nil {
+			return err
+		}
 	}
 	if err := s.exchange(ctx, in); err != nil {
 		return err
