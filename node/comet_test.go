@@ -45,22 +45,35 @@ var idleCommand = []string{"/bin/sh", "-c", "cat > /dev/null"}
 
 func initABCI(t *testing.T) string {
 	t.Helper()
+	return initABCIWith(t, func(*home.InitOptions) {})
+}
+
+// initABCIWith is initABCI with other options.
+func initABCIWith(t *testing.T, edit func(*home.InitOptions)) string {
+	t.Helper()
 	dir := t.TempDir()
-	_, err := home.Init(dir, home.InitOptions{
+	o := home.InitOptions{
 		ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos,
 		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
 		Consensus: comet.InitOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
-	})
+	}
+	edit(&o)
+	_, err := home.Init(dir, o)
 	require.NoError(t, err)
+	makeCometData(t, dir)
 
-	for _, name := range []string{"blockstore.db", "state.db"} { // which a real one would make
+	return dir
+}
+
+// makeCometData makes the databases in a home that a real CometBFT would make.
+func makeCometData(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range []string{"blockstore.db", "state.db"} {
 		db := filepath.Join(comethome.Dir(dir), "data", name)
 		require.NoError(t, os.MkdirAll(db, 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(db, "CURRENT"), []byte("MANIFEST-000001\n"), 0o600))
 		require.NoError(t, os.WriteFile(filepath.Join(db, "MANIFEST-000001"), nil, 0o600))
 	}
-
-	return dir
 }
 
 func driveABCI(t *testing.T, home string, opts ...Option) *abciHand {

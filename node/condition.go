@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node/readiness"
 )
@@ -12,8 +13,9 @@ import (
 // readinessSources returns what the node's readiness is computed from.
 func (n *Node) readinessSources() readiness.Sources {
 	return readiness.Sources{
-		Down: n.whyDown, CoreDown: n.whyCoreDown, Driver: n.driverCondition, Chain: (&figures{node: n}).chain,
-		Disk: readiness.NewDisk(n.home), Now: n.now,
+		Down: n.whyDown, CoreDown: n.whyCoreDown, Held: n.heldBy,
+		Driver: n.driverCondition, Chain: (&figures{node: n}).chain,
+		Disk: n.space, Now: n.now,
 	}
 }
 
@@ -37,6 +39,14 @@ func (n *Node) watchReadiness(ctx context.Context) (end func()) {
 		stopped()
 		watched()
 	}
+}
+
+// processChanged reports a change of the process of the consensus: on the bus, and in the streams
+// of events.
+func (n *Node) processChanged(p consensus.Process) {
+	e := engines.ProcessChanged(p)
+	n.bus.Publish(e)
+	n.news.Changed(e)
 }
 
 // readinessChanged reports a change of the readiness: on the bus, in the streams of events, and in

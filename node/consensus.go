@@ -32,10 +32,11 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	n.openSnapshots()
 
 	if n.driver != nil {
-		n.plan = plan.Of(n.config.Profile, consensus.Traits{}, n.extraIDs()...)
+		n.plan = n.withStreams(plan.Of(n.config.Profile, consensus.Traits{}, n.extraIDs()...))
 		return nil
 	}
 
+	n.alone = n.traits.Alone
 	if n.traits.StateSync {
 		n.stateSync = statesync.New(statesync.Options{
 			Home: n.home, Disk: n.disk(), Config: n.config.StateSync, Version: n.version,
@@ -44,7 +45,7 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 		})
 	}
 
-	n.plan = plan.Of(n.config.Profile, n.traits, n.extraIDs()...)
+	n.plan = n.withStreams(plan.Of(n.config.Profile, n.traits, n.extraIDs()...))
 
 	if err := home.CheckKind(n.home, n.kind); err != nil {
 		return err
@@ -54,8 +55,12 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	}
 
 	h := n.config.ConsensusHome(n.home, g)
+	h.Changed = n.processChanged
 	h.Intensity = n.plan.Find(plan.PathConsensus).Intensity
 	h.Manager.TokenFile = filepath.Join(n.home, api.TokenFileName)
+	if n.service != nil && n.service.pause != nil {
+		h.Pause = *n.service.pause
+	}
 	h.Version, h.Log, h.Now = n.version, n.diagnostics, n.now
 
 	var err error

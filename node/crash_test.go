@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -36,12 +37,14 @@ import (
 // would leave at that instant, and the node goes on without knowing.
 type crashing struct {
 	mem    *vfs.MemFS
-	at     int64 // the operation at which it happens
-	keep   int   // how much of what was not synced survives, in per cent
+	home   string // on the machine's disk, which does not crash
+	at     int64  // the operation at which it happens
+	keep   int    // how much of what was not synced survives, in per cent
 	rng    *rand.Rand
 	known  *counted
 	ops    atomic.Int64
 	where  string        // what the operation was about
+	marked bool          // the home said already that it has a log
 	cut    chan struct{} // closed when it has happened
 	after  *vfs.MemFS
 	acked  map[chain.TxID]string // what was known before the clone began, and so must be in it
@@ -58,6 +61,8 @@ func (c *crashing) before(op errorfs.Op) error {
 
 	if c.ops.Add(1) == c.at {
 		c.where = about(op.Path)
+		_, err := os.Stat(filepath.Join(c.home, "STARTED"))
+		c.marked = err == nil
 		c.acked, c.hashes = c.known.snapshot()
 		c.after = c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: c.keep, RNG: c.rng})
 		close(c.cut)
@@ -153,7 +158,8 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	known := newCounted()
 	known.settled = newCounted()
 	mem := vfs.NewCrashableMem()
-	keys, redone := 0, 0
+	var keys atomic.Int64
+	redone := 0
 	starting := int64(0) // operations of the last start: half of the cuts fall behind as many
 	places := make(map[string]int)
 
@@ -163,15 +169,18 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 		}
 
 		c := &crashing{
-			mem: mem, at: 1 + rng.Int64N(1200+2*starting), keep: rng.IntN(101),
+			mem: mem, home: homeDir, at: 1 + rng.Int64N(1200+2*starting), keep: rng.IntN(101),
 			rng:   rand.New(rand.NewPCG(seed, uint64(crash))),
 			known: known, cut: make(chan struct{}),
 		}
 		n := startOnDisk(t, homeDir, c.fs(), often)
 		starting = c.ops.Load()
 		redone += n.check(t, known, crash)
-		n.load(t, known, &keys, c.cut)
+		n.loadFromTwo(t, known, &keys, c.cut)
 		n.stopNow(t)
+		if !c.marked { // the node went on after the cut, and made the mark that the crash has prevented
+			require.NoError(t, os.Remove(filepath.Join(homeDir, "STARTED")))
+		}
 		mem = c.after
 		places[c.where]++
 		known = &counted{acked: c.acked, hashes: c.hashes, settled: known.settled}
@@ -197,13 +206,13 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 		}
 	}()
 
-	n.load(t, known, &keys, truncated)
+	n.loadFromTwo(t, known, &keys, truncated)
 	n.stopNow(t)
 	first := verifyCrashed(t, homeDir, mem, crashes)
 	require.Greater(t, first, uint64(1), "the log was never truncated")
 	t.Logf("seed %d: %d crashes (at operations on %v), %d transactions submitted, %d of those acknowledged found "+
 		"without a result and finished; the log begins at record %d",
-		seed, crashes, places, keys, redone, first)
+		seed, crashes, places, keys.Load(), redone, first)
 }
 
 // longest is the longest window that a genesis may set.
@@ -338,10 +347,20 @@ func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished in
 	return unfinished
 }
 
-// load submits transactions until the disk is cut off.
-func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan struct{}) {
+// loadFromTwo submits transactions from two clients, so that blocks overlap, until the disk is cut
+// off.
+func (n *diskNode) loadFromTwo(t *testing.T, known *counted, keys *atomic.Int64, cut <-chan struct{}) {
 	t.Helper()
-	for {
+	var clients sync.WaitGroup
+	for range 2 {
+		clients.Go(func() { n.load(t, known, keys, cut) })
+	}
+	clients.Wait()
+}
+
+// load submits transactions until the disk is cut off.
+func (n *diskNode) load(t *testing.T, known *counted, keys *atomic.Int64, cut <-chan struct{}) {
+	for round := 0; ; round++ {
 		select {
 		case <-cut:
 			return
@@ -352,8 +371,7 @@ func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan stru
 		var names []string
 
 		for range 3 {
-			*keys++
-			key := "k" + strconv.Itoa(*keys)
+			key := "k" + strconv.FormatInt(keys.Add(1), 10)
 			body, err := kv.Encode(kv.Add([]byte(key), 1))
 			require.NoError(t, err)
 			raw, err := chain.NewTx("kv", body, longest-time.Hour).Encode()
@@ -377,7 +395,7 @@ func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan stru
 
 		known.mu.Unlock()
 
-		if *keys%2 == 0 {
+		if round%2 == 0 {
 			continue // do not wait for these
 		}
 

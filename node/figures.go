@@ -4,15 +4,22 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/inflight"
 	"github.com/coppice-go/coppice/node/metrics"
 	"github.com/coppice-go/coppice/node/retention"
+	"github.com/coppice-go/coppice/node/trouble"
+	"github.com/coppice-go/coppice/pubsub"
+	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
@@ -33,6 +40,8 @@ func (n *Node) sources() metrics.Sources {
 		Pool:    f.pool,
 
 		Snapshots: n.snapshotFigures,
+		Gates:     n.gateFigures,
+		Slots:     n.streamFigures,
 	}
 }
 
@@ -51,7 +60,7 @@ func (n *Node) snapshotFigures() []metrics.SnapshotStat {
 	return list
 }
 
-// figures gets the figures of the metrics from the engines of the current run of the node.
+// figures asks the engines of the current run of the node.
 type figures struct {
 	node *Node
 
@@ -127,4 +136,61 @@ func (f *figures) pool(ctx context.Context) (mempool.Stat, error) {
 	}
 
 	return pool.Stat(ctx)
+}
+
+// engineStats returns what the living engines are doing, or nil before the first run.
+func (n *Node) engineStats() []engines.Stat {
+	c := n.core.Load()
+	if c == nil {
+		return nil
+	}
+
+	return c.dir.Table().Stats()
+}
+
+// troubleSources returns what the node's troubles are found in. Nothing of it asks an engine.
+func (n *Node) troubleSources() trouble.Sources {
+	return trouble.Sources{
+		Condition: n.ready.Condition, Engines: n.engineStats, Filters: n.bus.Stats, Mailbox: pubsub.DefaultMailbox,
+		Place:   func(path string) (supervisor.Tree, error) { return n.host.Place(path) },
+		Orphans: func() []supervisor.Orphan { return n.host.Orphans() },
+		Streams: n.streamStatuses,
+		Sync:    n.syncMean, Suspects: func() []inflight.Suspect { return n.table.Suspects() },
+		LogFailed: func() error {
+			if l := n.eventLog.Load(); l != nil {
+				return l.Stat().Err
+			}
+			return nil
+		},
+		Disk: n.room,
+	}
+}
+
+// streamStatuses returns how the streams stand to the newest block that the node knows.
+func (n *Node) streamStatuses() []streams.Status { return n.streamFigures(n.ready.Seen()) }
+
+// room returns the free bytes of the file system of the home, and its size.
+func (n *Node) room() (free, size uint64, ok bool) { return n.space.Room(n.now()) }
+
+// syncSpan is the number of seconds in which syncMean looks for syncs.
+const syncSpan = 10
+
+// syncMean returns the mean time of the syncs of the log in the last seconds, and in how many of
+// these seconds there were some.
+func (n *Node) syncMean() (mean time.Duration, seconds int) {
+	_, past := n.recorder.Past(syncSpan, "sync mean")
+	sum := 0.0
+	for _, s := range past {
+		for _, ms := range s.Values {
+			if ms > 0 {
+				sum += float64(ms)
+				seconds++
+			}
+		}
+	}
+	if seconds == 0 {
+		return 0, 0
+	}
+
+	return time.Duration(sum / float64(seconds) * float64(time.Millisecond)), seconds
 }

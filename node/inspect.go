@@ -16,5 +16,5 @@ func (n *Node) inspector() *inspect.Inspector {
 		}
 	}
 
-	return inspect.New(parts...)
+	return inspect.New(parts...).WithApart(inspect.CPU())
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/ed25519"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -11,8 +12,11 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/rounds"
+	"github.com/coppice-go/coppice/engines/streams"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/agentlog"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/gate"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/progress"
@@ -28,13 +32,18 @@ type settings struct {
 	tokens      *home.Tokens
 	version     string
 	diagnostics *zap.Logger
+	level       *zap.AtomicLevel // of diagnostics; nil: it cannot be changed
 
 	backends  map[string]chain.Backend
 	extra     []Engine
+	factories []streams.Factory // of the kinds of sinks
+	sinks     gate.Sinks        // nil: there are none
+	without   []string          // sinks that this run leaves out
 	observers []supervisor.Observer
 	agent     rounds.Agent       // empty: the node has none
 	agentKey  ed25519.PrivateKey // of the agent
 	service   *roundsHealth      // nil: there is no service of rounds
+	agentLog  *agentlog.Log      // nil: there is none
 	kind      consensus.Kind
 	driver    consensus.Driver // that of kind, unless the program brings one
 
@@ -64,8 +73,21 @@ func WithBackend(b chain.Backend) Option { return func(n *Node) { n.backends[b.N
 // WithEngine adds an engine under "engines".
 func WithEngine(e Engine) Option { return func(n *Node) { n.extra = append(n.extra, e) } }
 
+// WithSink adds a kind of sink. The definitions in HOME/streams name it. It replaces a kind of the
+// same name.
+func WithSink(f streams.Factory) Option {
+	return func(n *Node) {
+		n.factories = slices.DeleteFunc(n.factories, func(o streams.Factory) bool { return o.Kind == f.Kind })
+		n.factories = append(n.factories, f)
+	}
+}
+
 // WithLogger sends diagnostics to l. They are not the event log.
 func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.diagnostics = l } }
+
+// WithLevel names the level of the logger that WithLogger gives, so that an operator may change it
+// while the node runs.
+func WithLevel(l zap.AtomicLevel) Option { return func(n *Node) { n.level = &l } }
 
 // WithObserver makes o an observer of the node's tree, in addition to the node's own observers.
 func WithObserver(o supervisor.Observer) Option {
@@ -76,6 +98,12 @@ func WithObserver(o supervisor.Observer) Option {
 // It is for tests whose disks crash and fail. The other files of the home stay where they are.
 func WithDisk(log eventlog.FS, state vfs.FS) Option {
 	return func(n *Node) { n.logDisk, n.stateDisk = log, state }
+}
+
+// WithoutSink leaves sinks out of this run: no gate waits for them. New returns exit.ErrConfig for
+// a sink that does not exist.
+func WithoutSink(names ...string) Option {
+	return func(n *Node) { n.without = append(n.without, names...) }
 }
 
 // WithVersion sets the version that status shows.

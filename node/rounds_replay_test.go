@@ -70,10 +70,9 @@ func TestAReplayBeginsWithASnapshot(t *testing.T) {
 // say makes a block in which agent0 says something.
 func (h *hand) say(key ed25519.PrivateKey, count uint64, said string) {
 	h.t.Helper()
-	p := rounds.Payload{Agent: "agent0", Label: "AddingAbciApp", Count: count, Bytes: []byte(said)}
-	tx := chain.NewTx(rounds.Backend, p.Sign("test", key), 0)
-	tx.Nonce, tx.ValidUntil = p.Nonce("test"), h.clock.Add(time.Minute).Truncate(time.Millisecond)
-	raw, err := tx.Encode()
+	p := rounds.Payload{Agent: "agent0", Label: "AddingAbciApp", Count: count, Bytes: []byte(said),
+		ValidUntil: h.clock.Add(time.Minute).Truncate(time.Millisecond)}
+	raw, err := p.Tx("test", key).Encode()
 	require.NoError(h.t, err)
 
 	b := h.next(raw)

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -82,9 +84,8 @@ func TestANodeExecutesRounds(t *testing.T) {
 		h.clock = h.clock.Add(after)
 		var txs [][]byte
 		for _, p := range said {
-			tx := chain.NewTx(rounds.Backend, p.Sign("test", keys[p.Agent[len("agent")]-'0']), 0)
-			tx.Nonce, tx.ValidUntil = p.Nonce("test"), h.clock.Add(time.Minute).Truncate(time.Millisecond)
-			raw, err := tx.Encode()
+			p.ValidUntil = h.clock.Add(time.Minute).Truncate(time.Millisecond)
+			raw, err := p.Tx("test", keys[p.Agent[len("agent")]-'0']).Encode()
 			require.NoError(t, err)
 			txs = append(txs, raw)
 		}
@@ -108,6 +109,11 @@ func TestANodeExecutesRounds(t *testing.T) {
 	}
 
 	step(0, false, say("agent0", 1, "2"), say("agent1", 1, "2"))
+	shown := dashboardPage(t, h.Node, "rounds")
+	for _, text := range []string{"Round <b>add</b>, count 1", `<th scope="row">agent1</th><td>yes</td>`,
+		`<th scope="row">agent2</th><td>not yet</td>`, string(rounds.Timeout) + " at "} {
+		require.Contains(t, shown, text)
+	}
 	step(time.Second, true, say("agent2", 1, "2"), say("agent2", 1, "3"))
 	require.Equal(t, 2, want.App.Sum)
 	before := h.next()
@@ -123,6 +129,23 @@ func TestANodeExecutesRounds(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 4, v.Blocks)
 	replayTables(t, dir)
+}
+
+// dashboardPage returns a page of the dashboard.
+func dashboardPage(t *testing.T, n *Node, name string) string {
+	t.Helper()
+	addr, err := n.Addr(t.Context())
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/dashboard/"+name, nil)
+	require.NoError(t, err)
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, res.StatusCode, "%s", data)
+	return string(data)
 }
 
 // replayTables replays other tables over the log of TestANodeExecutesRounds: agreement at height 2,

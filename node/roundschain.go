@@ -13,6 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/agentlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -23,11 +24,12 @@ type roundsChain[S any] struct {
 	store   storage.Client
 	pool    mempool.Client
 	health  *roundsHealth
+	lines   *agentlog.Log // nil: there is none
 }
 
 func newRoundsChain[S any](n *Node, b *replicated.Backend[S], dir engines.Directory) *roundsChain[S] {
 	return &roundsChain[S]{backend: b, log: logger.NewClient(dir), store: storage.NewClient(dir),
-		pool: mempool.NewClient(dir, n.backends), health: n.service}
+		pool: mempool.NewClient(dir, n.backends), health: n.service, lines: n.agentLog}
 }
 
 // State implements behaviours.Chain. If the chain moves on while it reads, the keys are still those
@@ -84,9 +86,12 @@ func (c *roundsChain[S]) look(ctx context.Context) {
 		entered = at.Time
 	}
 	c.health.saw(st.Round, st.Count, st.Period, entered)
+	if c.lines != nil {
+		c.lines.Entered(st.Round, st.Period, entered, st.Deadlines)
+	}
 }
 
-// note notes the round that a block has left the service in, if the block has changed it.
+// note notes a block, and the round that it has left the service in, if it has changed it.
 func (c *roundsChain[S]) note(e eventlog.Entry) error {
 	m, err := chain.DecodeRecord(e)
 	if err != nil {
@@ -97,16 +102,47 @@ func (c *roundsChain[S]) note(e eventlog.Entry) error {
 	if !ok {
 		return nil
 	}
+	at := time.Unix(0, b.TimeNs)
+	if c.lines != nil {
+		c.lines.Block(at)
+	}
+
+	var last *rounds.State[struct{}]
 	for _, change := range b.Changes {
 		st, ok, err := replicated.ReadRound(change.Key, change.Value)
 		if err != nil {
 			return err
 		}
 		if ok {
-			c.health.saw(st.Round, st.Count, st.Period, time.Unix(0, b.TimeNs))
+			c.health.saw(st.Round, st.Count, st.Period, at)
+			last = &st
 		}
 	}
+
+	if c.lines != nil && last != nil && last.Last.Place == (rounds.Place{Epoch: b.Period, Height: b.Height}) {
+		c.transitions(*last, at)
+	}
 	return nil
+}
+
+// transitions logs the transitions of the block after which the service is in state st. Of several
+// rounds that were entered only the last one has deadlines that still count.
+func (c *roundsChain[S]) transitions(st rounds.State[struct{}], at time.Time) {
+	for i, e := range st.Last.Ended {
+		name := e.Round
+		if name == "" {
+			name = rounds.Name(e.Label) // of a background round
+		}
+		c.lines.Done(name, e.Event)
+
+		switch last := i == len(st.Last.Ended)-1; {
+		case e.Next == "":
+		case last:
+			c.lines.Entered(e.Next, st.Period, at, st.Deadlines)
+		default:
+			c.lines.Entered(e.Next, st.Period, at, nil)
+		}
+	}
 }
 
 // applied waits until the state has applied a record.

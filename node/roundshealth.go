@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/rounds"
+	"github.com/coppice-go/coppice/node/api"
 )
 
 // shownRounds is how many of the last rounds /healthcheck shows, besides the current one.
@@ -84,6 +85,12 @@ func (h *roundsHealth) answer(now time.Time, healthy bool) healthcheck {
 		out.Fast = &fast
 	}
 	return out
+}
+
+// healthHandler returns the handler of /healthcheck. The chain is healthy if the node is ready.
+func (n *Node) healthHandler() http.Handler {
+	healthy := func() bool { c := n.ready.Condition(); return c.Able() }
+	return api.Unread(n.service.handler(n.now, healthy))
 }
 
 // handler returns the handler of /healthcheck.

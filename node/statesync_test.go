@@ -63,30 +63,36 @@ func offering(t *testing.T) (j *joining, other string) {
 	}
 
 	j.next = j.blocks[snapshotHeight:]
-	require.Eventually(t, func() bool {
-		list, err := a.c.Snapshots()
-		require.NoError(t, err)
+	j.fetch(snapshotHeight)
+
+	return j, other
+}
+
+// fetch waits until the node offers the snapshot of a height, and takes its chunks.
+func (j *joining) fetch(height uint64) {
+	j.t.Helper()
+	require.Eventually(j.t, func() bool {
+		list, err := j.c.Snapshots()
+		require.NoError(j.t, err)
 		if len(list) == 1 {
 			j.s = list[0]
 		}
 		return j.s != nil
 	}, time.Minute, 5*time.Millisecond)
-	require.EqualValues(t, snapshotHeight, j.s.Height)
+	require.EqualValues(j.t, height, j.s.Height)
 
 	for i := range j.s.Chunks {
-		c, err := a.c.Chunk(j.s.Height, j.s.Format, i)
-		require.NoError(t, err)
-		require.NotEmpty(t, c)
+		c, err := j.c.Chunk(j.s.Height, j.s.Format, i)
+		require.NoError(j.t, err)
+		require.NotEmpty(j.t, c)
 		j.chunks = append(j.chunks, c)
 	}
-
-	return j, other
 }
 
 // vouch writes what the light client of the child would write.
-func (j *joining) vouch(home string) (appHash []byte) {
+func (j *joining) vouch(home string, height uint64) (appHash []byte) {
 	j.t.Helper()
-	m, err := j.store.Block(j.t.Context(), snapshotHeight)
+	m, err := j.store.Block(j.t.Context(), height)
 	require.NoError(j.t, err)
 	data, err := json.Marshal(map[string]any{"height": m.Height, "app_hash": m.AppHash, "block_hash": m.Hash,
 		"time": m.Time})
@@ -99,7 +105,13 @@ func (j *joining) vouch(home string) (appHash []byte) {
 // join takes the snapshot as CometBFT would.
 func (j *joining) join(b *abciHand) {
 	j.t.Helper()
-	hash := j.vouch(b.home)
+	j.give(b, snapshotHeight)
+}
+
+// give offers the snapshot of a height with its chunks to a node.
+func (j *joining) give(b *abciHand, height uint64) {
+	j.t.Helper()
+	hash := j.vouch(b.home, height)
 	r, err := b.c.Offer(j.s, hash)
 	require.NoError(j.t, err)
 	require.Equal(j.t, "ACCEPT", r)
@@ -111,7 +123,7 @@ func (j *joining) join(b *abciHand) {
 	}
 
 	h, have := b.info()
-	require.EqualValues(j.t, snapshotHeight, h)
+	require.EqualValues(j.t, height, h)
 	require.Equal(j.t, hash, have)
 }
 
@@ -236,7 +248,7 @@ func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 	offer := func(change func(s *comettest.Snapshot)) string {
 		s := *j.s
 		change(&s)
-		hash := j.vouch(dir)
+		hash := j.vouch(dir, snapshotHeight)
 		r, err := b.c.Offer(&s, hash)
 		require.NoError(t, err)
 		return r

@@ -33,6 +33,7 @@ func (n *Node) hostSpec() supervisor.Spec {
 		&n.damage,
 		supervisor.ObserverFunc(func(e supervisor.Event) { n.bus.Publish(engines.TreeChanged{Event: e}) }),
 		n.trees,
+		n.troubles,
 		n.news, // not through the bus, which is a part of the tree whose events these are
 	}, n.observers...)
 
@@ -134,11 +135,11 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	at := n.plan.Find(plan.PathMempool)
 	store := storage.NewClient(c.dir).SameGeneration()
 
-	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Task]{
+	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[*mempool.Task]{
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.Find("pool").Shutdown,
 		Intensity: at.Find("workers").Intensity,
-		Start: func(_ context.Context, t mempool.Task) (supervisor.Service, error) {
-			return t.Watch(worker.Worker{Job: t.Job, Store: store, Marks: n.table}), nil
+		Start: func(_ context.Context, t *mempool.Task) (supervisor.Service, error) {
+			return t.Watch(&worker.Worker{Job: t.Job, Store: store, Marks: n.table}), nil
 		},
 	})
 	if err != nil {
@@ -148,7 +149,7 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	return []supervisor.Child{
 		withoutStartTimeout(at.Find("pool").Child(mempool.Child(c.dir, mempool.Config{
 			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table,
-			Orderer: ordering.Name, Backends: n.backends, MaxTxs: n.config.Pool.MaxTxs,
+			Orderer: ordering.Name, Alone: n.alone, Backends: n.backends, MaxTxs: n.config.Pool.MaxTxs,
 			MaxBytes: n.config.Pool.MaxBytes, MaxEager: n.config.Pool.MaxEager, Now: n.now,
 		}))),
 		at.Find("workers").Child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),
@@ -159,23 +160,23 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 func (n *Node) buildEngines(c *core) []supervisor.Child {
 	at := n.plan.Find(plan.PathEngines)
 
+	pool := mempool.NewClient(c.dir, n.backends)
 	drive := consensus.Core{
-		Ordering: n.halting(ordering.NewClient(c.dir)), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
-		Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
+		Ordering: n.halting(n.gates.Wrap(ordering.NewClient(c.dir)), pool), Pool: pool, Genesis: n.genesis,
+		Feed: pool, State: storage.NewClient(c.dir), Peers: n.peers,
 	}
 
 	if n.stateSync != nil {
-		drive.StateSync = n.stateSync
+		drive.StateSync, drive.Joiner = n.stateSync, n.stateSync
 	}
 
-	children := []supervisor.Child{
+	children := append(n.buildStreams(c), []supervisor.Child{
 		at.Find("consensus").Child(n.driver.Start(drive)),
 		at.Find("api").Child(func(context.Context) (supervisor.Service, error) {
-			return &api.Service{Gate: n.gate, Core: newAPICore(n, c),
-				Options: api.NodeOptions{Meter: n.meter.Request}}, nil
+			return &api.Service{Gate: n.gate, Core: newAPICore(n, c), Options: n.apiOptions()}, nil
 		}),
 		at.Find("retention").Child(n.snaps.Start(c.dir)),
-	}
+	}...)
 
 	if n.stateSync != nil {
 		children = append(children, at.Find(plan.StateSync).Child(n.stateSync.Start))

@@ -10,7 +10,7 @@ import (
 
 // workers is the dynamic supervisor of the workers, as the pool uses it.
 type workers struct {
-	*supervisor.Dynamic[mempool.Task]
+	*supervisor.Dynamic[*mempool.Task]
 }
 
 // AwaitUp waits until workers can be started. The pool calls it because the mempool starts the
