@@ -4,10 +4,10 @@ import (
 	"context"
 	"time"
 
-	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
 // The calls in this file make one attempt. The process answers them whatever the node in it is
@@ -15,29 +15,17 @@ import (
 
 // Tree returns the node's supervision tree as it is now.
 func (c *Client) Tree(ctx context.Context) (*apiv1.TreeResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.TreeRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.TreeRequest]) (*connect.Response[apiv1.TreeResponse], error) {
-			return v.admin.Tree(ctx, r)
-		})
+	return once(ctx, c, c.attempt, &apiv1.TreeRequest{}, admin(apiv1connect.AdminServiceClient.Tree))
 }
 
 // Spec returns the node's supervision tree as it was specified.
 func (c *Client) Spec(ctx context.Context) (*apiv1.SpecResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.SpecRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.SpecRequest]) (*connect.Response[apiv1.SpecResponse], error) {
-			return v.admin.Spec(ctx, r)
-		})
+	return once(ctx, c, c.attempt, &apiv1.SpecRequest{}, admin(apiv1connect.AdminServiceClient.Spec))
 }
 
 // HostStatus returns facts about the process around the node.
 func (c *Client) HostStatus(ctx context.Context) (*apiv1.HostStatusResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.HostStatusRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.HostStatusRequest]) (*connect.Response[apiv1.HostStatusResponse], error) {
-			return v.admin.HostStatus(ctx, r)
-		})
+	return once(ctx, c, c.attempt, &apiv1.HostStatusRequest{}, admin(apiv1connect.AdminServiceClient.HostStatus))
 }
 
 // Kill makes one child of the tree fail; a last element "*" of the path selects any living child
@@ -50,21 +38,13 @@ func (c *Client) Kill(ctx context.Context, path string, how apiv1.How,
 	if releaseAfter != 0 {
 		req.ReleaseAfter = durationpb.New(releaseAfter)
 	}
-	return once(ctx, c, c.attempt, req,
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
-			return v.admin.Kill(ctx, r)
-		})
+	return once(ctx, c, c.attempt, req, admin(apiv1connect.AdminServiceClient.Kill))
 }
 
 // Inspect returns one part of a report about the node's process, whose names InspectResponse.parts
 // lists; an empty name returns only that list. It requires WithToken.
 func (c *Client) Inspect(ctx context.Context, part string) (*apiv1.InspectResponse, error) {
-	return once(ctx, c, inspectTime, &apiv1.InspectRequest{Part: part},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.InspectRequest]) (*connect.Response[apiv1.InspectResponse], error) {
-			return v.admin.Inspect(ctx, r)
-		})
+	return once(ctx, c, inspectTime, &apiv1.InspectRequest{Part: part}, admin(apiv1connect.AdminServiceClient.Inspect))
 }
 
 // inspectTime is how long one call of Inspect may take: the node bounds the time in which it makes
@@ -74,9 +54,5 @@ const inspectTime = time.Minute
 // Stop makes the node's process stop in order and exit 0. It requires WithToken. It returns once
 // the stop has begun, and does not wait for its end.
 func (c *Client) Stop(ctx context.Context) (*apiv1.StopResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.StopRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.StopRequest]) (*connect.Response[apiv1.StopResponse], error) {
-			return v.admin.Stop(ctx, r)
-		})
+	return once(ctx, c, c.attempt, &apiv1.StopRequest{}, admin(apiv1connect.AdminServiceClient.Stop))
 }

@@ -22,11 +22,12 @@ type Client struct {
 	token    string
 	attempt  time.Duration
 	min, max time.Duration
+	joiner   joiner
 
 	blockTime atomic.Int64 // the latest that a Status has shown, in Unix nanoseconds
 
 	mu  sync.Mutex
-	cur *services // for the address that was resolved last
+	cur atomic.Pointer[services] // for the address that was resolved last; mu is held to change it
 }
 
 // services holds the services at one address.
@@ -35,6 +36,19 @@ type services struct {
 	node     apiv1connect.NodeServiceClient
 	admin    apiv1connect.AdminServiceClient
 	snapshot apiv1connect.SnapshotServiceClient
+	streams  apiv1connect.StreamsServiceClient
+
+	http   *http.Client
+	failed atomic.Bool // a request did not get through: the node may be elsewhere now
+}
+
+// Do implements connect.HTTPClient.
+func (s *services) Do(r *http.Request) (*http.Response, error) {
+	res, err := s.http.Do(r)
+	if err != nil {
+		s.failed.Store(true)
+	}
+	return res, err
 }
 
 // Option changes how a Client behaves.
@@ -48,8 +62,9 @@ func WithToken(token string) Option { return func(c *Client) { c.token = token }
 // the connections of h.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
-// WithResolver makes the client call resolve for the node's address before each attempt, because a
-// node may listen elsewhere after a restart. An error of resolve counts as a node that is down.
+// WithResolver makes the client call resolve for the node's address before the first attempt, and
+// again after an attempt that did not get through, because a node may listen elsewhere after a
+// restart. An error of resolve counts as a node that is down.
 func WithResolver(resolve func() (string, error)) Option {
 	return func(c *Client) { c.resolve = resolve }
 }
@@ -73,16 +88,14 @@ func New(address string, opts ...Option) *Client {
 		attempt: 5 * time.Second, min: 5 * time.Millisecond, max: 250 * time.Millisecond,
 	}
 
+	c.joiner.c = c
+
 	for _, o := range opts {
 		o(c)
 	}
 
 	if c.http == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1024 // each concurrent caller keeps its connection
-		t.DisableCompression = true
-		t.Proxy = nil
-		c.http = &http.Client{Transport: t}
+		c.http = &http.Client{Transport: NewTransport()}
 	}
 
 	return c
@@ -93,6 +106,10 @@ func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
 // services returns the services at the current address.
 func (c *Client) services() (*services, error) {
+	if s := c.cur.Load(); s != nil && !s.failed.Load() {
+		return s, nil
+	}
+
 	address, err := c.resolve()
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("%w: %w", errNoAddress, err))
@@ -105,20 +122,24 @@ func (c *Client) services() (*services, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if c.cur == nil || c.cur.base != base {
-		opts := []connect.ClientOption{
-			connect.WithAcceptCompression("gzip", nil, nil), // costs more than it saves on a local network
-			connect.WithInterceptors(connect.UnaryInterceptorFunc(c.authorize)),
-		}
-		c.cur = &services{
-			base:     base,
-			node:     apiv1connect.NewNodeServiceClient(c.http, base, opts...),
-			admin:    apiv1connect.NewAdminServiceClient(c.http, base, opts...),
-			snapshot: apiv1connect.NewSnapshotServiceClient(c.http, base, opts...),
-		}
+	s := c.cur.Load()
+	if s != nil && s.base == base {
+		s.failed.Store(false)
+		return s, nil
 	}
 
-	return c.cur, nil
+	opts := []connect.ClientOption{
+		connect.WithAcceptCompression("gzip", nil, nil), // costs more than it saves on a local network
+		connect.WithInterceptors(connect.UnaryInterceptorFunc(c.authorize)),
+	}
+	s = &services{base: base, http: c.http}
+	s.node = apiv1connect.NewNodeServiceClient(s, base, opts...)
+	s.admin = apiv1connect.NewAdminServiceClient(s, base, opts...)
+	s.snapshot = apiv1connect.NewSnapshotServiceClient(s, base, opts...)
+	s.streams = apiv1connect.NewStreamsServiceClient(s, base, opts...)
+	c.cur.Store(s)
+
+	return s, nil
 }
 
 func (c *Client) authorize(next connect.UnaryFunc) connect.UnaryFunc {
@@ -135,8 +156,7 @@ func (c *Client) sign(h http.Header) {
 }
 
 // once makes one attempt, which takes at most limit.
-func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
-	call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
+func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q, call method[Q, R]) (*R, error) {
 	s, err := c.services()
 	if err != nil {
 		return nil, err
@@ -153,10 +173,28 @@ func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
 	return res.Msg, nil
 }
 
+// method is a method of one of the services.
+type method[Q, R any] = func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)
+
+// admin returns a method of the admin service, for once and again.
+func admin[Q, R any](call func(apiv1connect.AdminServiceClient, context.Context, *connect.Request[Q]) (
+	*connect.Response[R], error)) method[Q, R] {
+	return func(s *services, ctx context.Context, r *connect.Request[Q]) (*connect.Response[R], error) {
+		return call(s.admin, ctx, r)
+	}
+}
+
+// node returns a method of the node service, for once and again.
+func node[Q, R any](call func(apiv1connect.NodeServiceClient, context.Context, *connect.Request[Q]) (
+	*connect.Response[R], error)) method[Q, R] {
+	return func(s *services, ctx context.Context, r *connect.Request[Q]) (*connect.Response[R], error) {
+		return call(s.node, ctx, r)
+	}
+}
+
 // again makes attempts until one returns an answer, or an error that another attempt cannot mend.
 // If ctx ends first, the error names both that and the error of the last attempt.
-func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
-	call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
+func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q, call method[Q, R]) (*R, error) {
 	b := c.backoff()
 	for {
 		res, err := once(ctx, c, limit, req, call)

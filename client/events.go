@@ -29,13 +29,15 @@ type Event struct {
 	// type).
 	History string
 
-	Record  *Record          // a record of the event log
-	Tree    *apiv1.TreeEvent // an event of the supervision tree
-	Ready   *apiv1.Readiness // the node's readiness has changed
-	Dropped uint64           // number of tree events missing here, because this client is too slow
+	Record  *Record                 // a record of the event log
+	Tree    *apiv1.TreeEvent        // an event of the supervision tree
+	Ready   *apiv1.Readiness        // the node's readiness has changed
+	Process *apiv1.ConsensusProcess // the process of the consensus was started, reset, …
+	Dropped uint64                  // number of tree events missing here, because this client is too slow
 }
 
-// Type returns the type of the event: "record", "tree", "readiness", "dropped" or "cursor".
+// Type returns the type of the event: "record", "tree", "readiness", "process", "dropped"
+// or "cursor".
 func (e Event) Type() string {
 	switch {
 	case e.Record != nil:
@@ -44,6 +46,8 @@ func (e Event) Type() string {
 		return "tree"
 	case e.Ready != nil:
 		return "readiness"
+	case e.Process != nil:
+		return "process"
 	case e.Dropped > 0:
 		return "dropped"
 	}
@@ -76,6 +80,11 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		j.Kind, j.Time, j.State, j.Ready, j.Reason = "ReadinessChanged", &at, r.State, &ready, r.Reason
 	}
 
+	if p := e.Process; p != nil {
+		at := p.GetAt().AsTime()
+		j.Kind, j.Time, j.State, j.Text = "ProcessChanged", &at, p.State, p.Text
+	}
+
 	return json.Marshal(j)
 }
 
@@ -104,6 +113,7 @@ type eventJSON struct {
 // kind.
 func EventOf(m *apiv1.EventsResponse) (Event, error) {
 	e := Event{Cursor: m.Cursor, History: m.History, Tree: m.GetTree(), Ready: m.GetReadiness(),
+		Process: m.GetProcess(),
 		Dropped: m.GetDropped().GetCount()}
 	r := m.GetRecord()
 	if r == nil {

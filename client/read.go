@@ -4,9 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"connectrpc.com/connect"
-
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
 // Read holds values that were read at one height, in the order of the keys. A key that does not
@@ -53,11 +52,7 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 	if req.Consistent {
 		limit *= 2
 	}
-	res, err := again(ctx, c, limit, req,
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
-			return v.node.Get(ctx, r)
-		})
+	res, err := again(ctx, c, limit, req, node(apiv1connect.NodeServiceClient.Get))
 
 	if err != nil {
 		return Read{}, err
@@ -81,11 +76,7 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 // attempt. An error of the code unavailable means that the engines of the node are down; Health
 // then says why.
 func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
-	s, err := once(ctx, c, c.attempt, &apiv1.StatusRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
-			return v.node.Status(ctx, r)
-		})
+	s, err := once(ctx, c, c.attempt, &apiv1.StatusRequest{}, node(apiv1connect.NodeServiceClient.Status))
 	if err == nil {
 		c.noteBlockTime(s)
 	}

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"connectrpc.com/connect"
-
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
 // ErrNotReady: the node answers, and is not ready. The text says why.
@@ -86,9 +85,5 @@ func ReadinessText(r *apiv1.Readiness) string {
 // Health returns whether the node is ready, and the reason if it is not. The admin service answers
 // whatever the node is doing.
 func (c *Client) Health(ctx context.Context) (*apiv1.HealthResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.HealthRequest{},
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
-			return v.admin.Health(ctx, r)
-		})
+	return once(ctx, c, c.attempt, &apiv1.HealthRequest{}, admin(apiv1connect.AdminServiceClient.Health))
 }

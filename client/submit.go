@@ -10,6 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -138,26 +139,18 @@ func (s *submission) round(ctx context.Context, open []int, wait bool) (left []i
 
 // send submits one chunk in one request, and returns the transactions that are still open.
 func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []int, err error) {
-	req := &apiv1.SubmitRequest{Txs: make([][]byte, len(chunk)), Wait: apiv1.Wait_WAIT_ACCEPTED}
+	txs := make([][]byte, len(chunk))
+	known := false
 	for i, at := range chunk {
-		req.Txs[i] = s.txs[at]
+		txs[i] = s.txs[at]
+		known = known || s.out[at].Known
 	}
 
-	limit := s.c.attempt
-
-	if wait {
-		req.Wait, req.Timeout = apiv1.Wait_WAIT_RESULT, durationpb.New(patience(ctx, limit))
-		limit *= 2 // the node's wait, and the time to submit
-	}
-
-	res, err := once(ctx, s.c, limit, req,
-		func(v *services, ctx context.Context,
-			r *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
-			return v.node.Submit(ctx, r)
-		})
-	if err == nil && len(res.Outcomes) != len(chunk) {
-		err = connect.NewError(connect.CodeInternal, fmt.Errorf("%d outcomes of %d transactions", len(res.Outcomes),
-			len(chunk)))
+	var outs []*apiv1.TxOutcome
+	if known || !small(txs) || soon(ctx) { // what the node has already may take long: it must not hold up others
+		outs, err = s.c.submitOnce(ctx, txs, wait, s.c.attempt)
+	} else {
+		outs, err = s.c.joiner.submit(ctx, txs, wait)
 	}
 
 	if err != nil {
@@ -168,12 +161,36 @@ func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []i
 	}
 
 	for i, at := range chunk {
-		if !s.take(at, res.Outcomes[i], wait) {
+		if !s.take(at, outs[i], wait) {
 			left = append(left, at)
 		}
 	}
 
 	return left, nil
+}
+
+// submitOnce submits transactions in one request. With wait, the node waits for results for at most
+// the given time, or for a part of the time that ctx leaves.
+func (c *Client) submitOnce(ctx context.Context, txs [][]byte, wait bool, most time.Duration) (
+	[]*apiv1.TxOutcome, error) {
+	req := &apiv1.SubmitRequest{Txs: txs, Wait: apiv1.Wait_WAIT_ACCEPTED}
+	limit := c.attempt
+
+	if wait {
+		req.Wait, req.Timeout = apiv1.Wait_WAIT_RESULT, durationpb.New(patience(ctx, most))
+		limit *= 2 // the node's wait, and the time to submit
+	}
+
+	res, err := once(ctx, c, limit, req, node(apiv1connect.NodeServiceClient.Submit))
+	if err == nil && len(res.Outcomes) != len(txs) {
+		err = connect.NewError(connect.CodeInternal, fmt.Errorf("%d outcomes of %d transactions", len(res.Outcomes),
+			len(txs)))
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	return res.Outcomes, nil
 }
 
 // patience returns how long the node is to wait for results. The node must answer before ctx ends,
