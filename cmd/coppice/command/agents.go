@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +21,7 @@ func readAgents(cmd *cobra.Command, path string) (f agentsFile, err error) {
 	if path == "" {
 		return f, nil
 	}
-	data, err := os.ReadFile(path)
+	data, err := readDocument(path, "a list of agents", maxDocument)
 	if err != nil {
 		return f, usageError(cmd, "--agents: %w", err)
 	}

@@ -9,6 +9,6 @@ func (a *app) debugCommand() *cobra.Command {
 		Long:    `Debug has what helps to find out why a node does not do what it should.`,
 		Example: "  coppice debug dump",
 	}
-	cmd.AddCommand(a.debugDumpCommand())
+	cmd.AddCommand(a.debugDumpCommand(), a.debugProfileCommand())
 	return cmd
 }

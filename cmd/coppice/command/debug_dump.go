@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/dump"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/plain"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 )
@@ -149,7 +150,7 @@ func incompleteDump(w io.Writer, asJSON bool, output string, m dump.Manifest) er
 
 	if !asJSON {
 		for _, why := range reasons {
-			fmt.Fprintf(w, "coppice: missing %s: %s\n", strings.Join(byReason[why], ", "), oneLine(why, 300))
+			fmt.Fprintf(w, "coppice: missing %s: %s\n", strings.Join(byReason[why], ", "), plain.Line(why, 300))
 		}
 	}
 

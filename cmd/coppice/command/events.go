@@ -16,10 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/eventline"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/exit"
-	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // eventsFlags are the flags of "events".
@@ -176,67 +175,12 @@ func printEventJSON(w io.Writer, _ paint, e client.Event) error {
 // printEvent writes a line: the index of a record, or the time of an event of the tree, then the
 // kind, and what happened.
 func printEvent(w io.Writer, p paint, e client.Event) error {
-	var head, kind, text string
-	switch {
-	case e.Record != nil:
-		head, kind, text = fmt.Sprint(e.Record.Index), e.Record.Kind, recordText(e.Record)
-
-	case e.Tree != nil:
-		head, kind, text = e.Tree.Time.AsTime().Local().Format("15:04:05.000"), e.Tree.Kind, oneLine(e.Tree.Text, 400)
-		if e.Tree.Incarnation != 0 {
-			kind += fmt.Sprintf(" #%d", e.Tree.Incarnation)
-		}
-		if class := e.Tree.Class.String(); strings.HasSuffix(class, "ABNORMAL") || e.Tree.Kind == "GaveUp" {
-			text = p.bad(text)
-		}
-
-	case e.Ready != nil:
-		head, kind, text = e.Ready.Since.AsTime().Local().Format("15:04:05.000"), "ReadinessChanged", e.Ready.State
-		if e.Ready.Reason != "" {
-			text = p.bad(oneLine(e.Ready.State+": "+e.Ready.Reason, 400))
-		}
-
-	default:
-		head, text = "-", fmt.Sprintf("dropped %d events of the tree: this reader is too slow", e.Dropped)
+	l := eventline.Of(e)
+	if l.Bad {
+		l.Text = p.bad(l.Text)
 	}
 
-	_, err := fmt.Fprintf(w, "%s  %s  %s\n", p.dim(fmt.Sprintf("%12s", head)), p.bold(fmt.Sprintf("%-22s", kind)), text)
+	_, err := fmt.Fprintf(w, "%s  %s  %s\n", p.dim(fmt.Sprintf("%12s", l.Head)),
+		p.bold(fmt.Sprintf("%-22s", l.Kind)), l.Text)
 	return err
-}
-
-// recordText returns the content of a record in words.
-func recordText(r *client.Record) string {
-	switch m := r.Message.(type) {
-	case *logv1.ChainStarted:
-		return "chain " + m.ChainId
-
-	case *logv1.TxLaunched:
-		return fmt.Sprintf("%s, %d bytes", chain.HashTx(m.Tx), len(m.Tx))
-
-	case *logv1.TxExpired:
-		return fmt.Sprintf("%x", m.Id)
-
-	case *logv1.OrderDecided:
-		return fmt.Sprintf("height %d of period %d, %d transactions, block %.8x", m.Height, m.Period, len(m.Txs),
-			m.BlockHash)
-
-	case *logv1.BlockCommitted:
-		text := fmt.Sprintf("height %d of period %d, %d results, %d changes, app hash %.8x", m.Height, m.Period,
-			len(m.Results), len(m.Changes), m.AppHash)
-		for _, f := range m.HookFailures {
-			text += fmt.Sprintf("; backend %s at its end: %v, %s", f.Backend, f.Code, oneLine(f.Log, 200))
-		}
-		return text
-
-	case *logv1.ChainReset:
-		return fmt.Sprintf("%s period %d after height %d becomes %s period %d: %s", m.OldChainId, m.OldPeriod,
-			m.LastHeight, m.NewChainId, m.NewPeriod, m.Reason)
-
-	case *logv1.SnapshotInstalled:
-		return fmt.Sprintf("height %d of period %d, from %s", m.Height, m.Period, m.Source)
-
-	case *logv1.Base:
-		return "chain " + m.ChainId
-	}
-	return ""
 }

@@ -3,7 +3,6 @@ package command
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 func (a *app) genesisCollect() *cobra.Command {
 	var chainID, at string
 	var in time.Duration
+	var threshold, offset uint64
 	var flags chainFlags
 	cmd := &cobra.Command{
 		Use:   "collect FILE...",
@@ -23,7 +23,11 @@ func (a *app) genesisCollect() *cobra.Command {
 		Long: `Collect prints the network of a new chain: its genesis, and the peers. The files are those of
 'coppice genesis entry', one of each node. Entries with the same node id, address or validator key
 are refused. The chain begins at --genesis-time, or --genesis-in from now; a CometBFT that starts
-earlier waits until then.`,
+earlier waits until then.
+
+The agents of the entries are registered for the program's service of rounds. --agent-threshold
+raises the number of them that must agree from the smallest safe one, and --reset-offset allows
+resets.`,
 		Example:     "  coppice genesis collect --chain-id orchard --genesis-in 10m *.json > network.json",
 		Annotations: map[string]string{homeUse: homeUnused},
 		Args: func(_ *cobra.Command, args []string) error {
@@ -52,7 +56,7 @@ earlier waits until then.`,
 			var members []comethome.Member
 			for _, path := range args {
 				var m comethome.Member
-				data, err := os.ReadFile(path)
+				data, err := readDocument(path, "an entry", maxDocument)
 				if err == nil {
 					err = json.Unmarshal(data, &m)
 				}
@@ -66,9 +70,9 @@ earlier waits until then.`,
 			}
 
 			ours := chain.NewGenesis(chainID, begins)
-			ours.GenesisTime, ours.GovernanceKey = begins, governance
-			if _, err := ours.ChainStarted(); err != nil {
-				return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+			ours.GenesisTime, ours.GovernanceKey, ours.AgentThreshold = begins, governance, threshold
+			if offset != 0 {
+				ours.Resets = &chain.Resets{Mode: chain.Regenesis, Offset: offset}
 			}
 			n, err := comethome.Collect(ours, members)
 			if err != nil {
@@ -84,6 +88,9 @@ earlier waits until then.`,
 	f.DurationVar(&in, "genesis-in", 0, "how long from now the chain begins")
 	f.StringVar(&flags.governance, "governance-key", "",
 		"ed25519 public key in base64; its holder may change the validators")
+	f.Uint64Var(&threshold, "agent-threshold", 0, "how many agents must agree; 0: the smallest safe number")
+	f.Uint64Var(&offset, "reset-offset", 0, "allow resets of the chain, each to this many heights later "+
+		"(at least 10)")
 	flags.profile = string(comethome.Tuned)
 	return cmd
 }

@@ -56,7 +56,7 @@ other nodes into persistent_peers. It is refused if a chain has begun in the hom
 
 // readNetwork reads the file of a network.
 func readNetwork(path string) (comethome.NetworkFile, chain.Genesis, error) {
-	data, err := os.ReadFile(path)
+	data, err := readDocument(path, "the file of a network", maxDocument)
 	if err != nil {
 		return comethome.NetworkFile{}, chain.Genesis{}, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}

@@ -32,6 +32,7 @@ type joinJSON struct {
 	Peers       []string `json:"peers"`
 	TrustHeight int64    `json:"trust_height,omitempty"`
 	TrustHash   string   `json:"trust_hash,omitempty"`
+	Epoch       uint64   `json:"epoch,omitempty"`
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -70,6 +71,12 @@ on, so compare the printed hash with one from somebody you trust. Without --from
 genesis.json and comet/config/genesis.json in place before the start, and the peers into
 comet/config/config.toml.
 
+A chain that was reset has no blocks of its earlier epochs. The node then begins with the state at
+the newest reset, which the nodes of --set reset.peers=HOST:PORT,HOST:PORT give it: the addresses of
+their APIs. They also give the certificates of all resets, which are checked one by one and must
+lead to the genesis that --from has brought. With --state-sync the certificates are kept, and a
+later state is taken.
+
 A node without peers begins with the snapshot in a file if --from names one, which 'coppice snapshot
 export' has written. The file brings the genesis. The chain goes on from there, on its own: compare
 the printed app hash with one from somebody you trust.
@@ -85,6 +92,8 @@ on.`,
   coppice init --consensus cometbft --p2p 10.0.0.7:26656
   coppice init --consensus cometbft --import ~/.cometbft
   coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657
+  coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 \
+    --set reset.peers=10.0.0.7:7070,10.0.0.8:7070
   coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 --state-sync
   coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 --state-sync \
     --trust-height 12000 --trust-hash 5E0C...`,
@@ -149,6 +158,9 @@ on.`,
 					StateSync: cmd.Flags().Changed("state-sync"), Height: sync.Height, Hash: sync.Hash,
 					Period: sync.Period,
 				})
+				if err == nil {
+					err = a.pastOf(cmd, &c, o)
+				}
 				if err != nil {
 					return err
 				}
@@ -177,6 +189,9 @@ on.`,
 			if j := joined(cometOptions.Join); j != nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "  genesis  sha256 %s, of %d nodes\n  peers    %s\n", j.GenesisHash,
 					len(from), strings.Join(j.Peers, "\n           "))
+				if j.Epoch > 0 {
+					fmt.Fprintf(cmd.OutOrStdout(), "  epoch    %d, by the certificates of its resets\n", j.Epoch)
+				}
 				if j.TrustHeight > 0 {
 					fmt.Fprintf(cmd.OutOrStdout(), "  trust    block %d, %s\n", j.TrustHeight, j.TrustHash)
 				}
@@ -206,6 +221,8 @@ on.`,
 	f.DurationVar(&sync.Period, "trust-period", 7*24*time.Hour, "with --state-sync: how old that block may be")
 	f.Uint64Var(&o.ResetOffset, "reset-offset", 0, "allow resets of the chain, each to this many heights later "+
 		"(at least 10; 20 is usual); 0 is no resets")
+	f.StringVar(&o.ResetMode, "reset-mode", "", "what a reset does: regenesis begins a new chain (default), prune "+
+		"only drops old blocks, without --reset-offset")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 
 	return cmd
@@ -219,7 +236,12 @@ func joined(c *comethome.Chain) *joinJSON {
 	if c == nil {
 		return nil
 	}
-	return &joinJSON{fmt.Sprintf("%x", sha256.Sum256(c.GenesisDoc)), c.Peers, c.StateSync.Height, c.StateSync.Hash}
+	j := &joinJSON{GenesisHash: fmt.Sprintf("%x", sha256.Sum256(c.GenesisDoc)), Peers: c.Peers,
+		TrustHeight: c.StateSync.Height, TrustHash: c.StateSync.Hash}
+	if c.Past != nil {
+		j.Epoch = uint64(len(c.Past.Epochs))
+	}
+	return j
 }
 
 // syncFlags checks the flags for joining a chain against each other. cometRPC says that --from

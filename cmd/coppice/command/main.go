@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/thejerf/suture/v4"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/top/early"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
@@ -41,7 +41,7 @@ type Program struct {
 
 // nodeOptions returns the options of a node that the program runs.
 func (p Program) nodeOptions() []node.Option {
-	options := slices.Clone(p.Node)
+	options := append(sinks(), p.Node...)
 	for _, b := range p.Backends {
 		options = append(options, node.WithBackend(b))
 	}
@@ -56,6 +56,8 @@ func (p Program) nodeOptions() []node.Option {
 //
 //	func main() { os.Exit(command.Main(command.Program{Backends: []chain.Backend{Bank{}}})) }
 func Main(p Program) int {
+	early.Restore()
+
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)

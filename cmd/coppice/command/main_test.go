@@ -50,8 +50,11 @@ func TestScripts(t *testing.T) {
 			"tmpfs":    tmpfs,
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "mount" {
+			switch cond {
+			case "mount":
 				return canMount(), nil
+			case "soak":
+				return os.Getenv("COPPICE_SOAK") != "", nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -34,10 +35,21 @@ func textOf(b []byte) text {
 	return text{Base64: b}
 }
 
-// terminal reports whether f is a terminal, and not a dumb one.
+// terminal reports whether f is a terminal, and not a dumb one. Other devices, such as /dev/null,
+// have no window.
 func terminal(f *os.File) bool {
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+	c, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+
+	is := false
+	err = c.Control(func(fd uintptr) {
+		_, err := unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ)
+		is = err == nil
+	})
+
+	return err == nil && is && os.Getenv("TERM") != "dumb"
 }
 
 // paint adds colours to text. It is true on a terminal where NO_COLOR is not set (no-color.org).
@@ -74,18 +86,6 @@ func enumWord(e fmt.Stringer, prefix string) string {
 		return ""
 	}
 	return w
-}
-
-// oneLine returns the first line of s, or its first max bytes, with "…" for what is left out.
-func oneLine(s string, max int) string {
-	s, _, cut := strings.Cut(s, "\n")
-	if len(s) > max {
-		s, cut = s[:max], true
-	}
-	if cut {
-		s += "…"
-	}
-	return s
 }
 
 // byteCount formats a number of bytes for people.

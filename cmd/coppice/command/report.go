@@ -6,11 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -142,38 +139,7 @@ func (r *report) spec(ctx context.Context) ([]byte, error) {
 	return []byte(s.GetText()), err
 }
 
-// maxMetrics bounds what is read of the metrics.
-const maxMetrics = 16 << 20
-
-func (r *report) metrics(ctx context.Context) ([]byte, error) {
-	address, err := r.resolve()
-	if err != nil {
-		return nil, err
-	}
-	if !strings.Contains(address, "://") {
-		address = "http://" + address
-	}
-
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(address, "/")+"/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
-	if token := r.readToken(); token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-
-	resp, err := r.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxMetrics))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("/metrics: %s: %s", resp.Status, oneLine(string(data), 200))
-	}
-	return data, err
-}
+func (r *report) metrics(ctx context.Context) ([]byte, error) { return r.c.Metrics(ctx) }
 
 // inspections returns the names of the parts that a node makes. If no node can be asked, they are
 // those that every node makes, and those of the home's consensus.

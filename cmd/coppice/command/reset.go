@@ -10,6 +10,8 @@ func (a *app) resetCommand() *cobra.Command {
 NAME-EPOCH. Heights go on. Only a chain whose genesis.json has "resets" can be reset: see 'coppice
 init --reset-offset'.
 
+Verify carries a light client's trust over the resets of a CometBFT chain.
+
 Gentle, hard and status ask a manager ('coppice manager', or a node with manager.listen), which
 restarts its CometBFT. The manager makes one change after another, and the command waits for the
 outcome.`,
@@ -17,6 +19,7 @@ outcome.`,
   coppice reset gentle --manager 127.0.0.1:8080
   coppice reset status --watch --manager 127.0.0.1:8080`,
 	}
-	cmd.AddCommand(a.resetAgree(), a.resetGentleCommand(), a.resetHardCommand(), a.resetStatusCommand())
+	cmd.AddCommand(a.resetAgree(), a.resetVerify(),
+		a.resetGentleCommand(), a.resetHardCommand(), a.resetStatusCommand())
 	return cmd
 }

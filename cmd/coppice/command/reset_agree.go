@@ -22,6 +22,7 @@ type resetJSON struct {
 	ChainID       string `json:"chain_id,omitempty"`
 	Epoch         uint64 `json:"epoch,omitempty"`
 	InitialHeight uint64 `json:"initial_height,omitempty"`
+	Pruned        bool   `json:"pruned,omitempty"` // the chain goes on, without the blocks before Height
 	Reason        string `json:"reason,omitempty"`
 }
 
@@ -83,7 +84,9 @@ func (a *app) agreeReset(ctx context.Context, cmd *cobra.Command, c *client.Clie
 
 	if result != nil {
 		var r *chain.Reset
-		if r, err = chain.DecodeReset(result.Data); err != nil {
+		if pruned, wrong := chain.DecodePruned(result.Data); wrong == nil {
+			j.Height, j.Pruned, j.ChainID = pruned.Height, true, name
+		} else if r, err = chain.DecodeReset(result.Data); err != nil {
 			j.Outcome = outcomeAccepted
 		} else {
 			j.Height, j.Epoch, j.InitialHeight = r.Height, r.Epoch+1, r.InitialHeight()
@@ -101,6 +104,11 @@ func (a *app) agreeReset(ctx context.Context, cmd *cobra.Command, c *client.Clie
 		return err
 	}
 
+	if j.Pruned {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "history of %s before height %d is dropped: the chain goes on\n", name,
+			j.Height)
+		return err
+	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "reset of %s was decided at height %d: %s begins at height %d\n",
 		name, j.Height, j.ChainID, j.InitialHeight)
 

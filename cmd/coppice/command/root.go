@@ -64,10 +64,11 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long to keep trying while the node is down or busy")
 	root.PersistentPreRunE = a.prepare
 	root.AddCommand(a.initCommand(), a.startCommand(), a.stopCommand(), a.statusCommand(), a.treeCommand(),
+		a.dashboardCommand(), a.topCommand(),
 		a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
 		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(),
 		a.soakCommand(), versionCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.resetCommand(), a.keysCommand(),
-		a.genesisCommand(), a.peersCommand(), a.roundsCommand(),
+		a.genesisCommand(), a.peersCommand(), a.roundsCommand(), a.streamsCommand(),
 		a.testnetCommand())
 	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand(), a.tokenCommand(),
 		a.pruneCommand(), a.compactCommand(), a.managerCommand(), a.debugCommand())
@@ -131,6 +132,9 @@ func groupOnly(c *cobra.Command, args []string) error {
 func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	catchBrokenPipe()
 
+	if err := cmd.ValidateRequiredFlags(); err != nil { // cobra's own check comes later, and is no usage error
+		return usageError(cmd, "%w", err)
+	}
 	if err := a.needsHome(cmd, args); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/coppice-go/coppice/engines/rounds"
 	"github.com/coppice-go/coppice/engines/rounds/explore"
 )
 
@@ -21,8 +22,37 @@ type exhaustive struct {
 	limit  time.Duration // of the whole search
 }
 
+// roundsCheckJSON is what "rounds check --json" prints.
+type roundsCheckJSON struct {
+	Service  string           `json:"service"`
+	Faults   []rounds.Fault   `json:"faults,omitempty"`
+	Searches []explore.Result `json:"searches,omitempty"` // one for each number of agents
+}
+
+// err returns the faults, or else the findings.
+func (c roundsCheckJSON) err() error {
+	var all []error
+	for _, f := range c.Faults {
+		all = append(all, f)
+	}
+	if len(all) > 0 {
+		return fmt.Errorf("%s has %d faults:\n%w", c.Service, len(all), errors.Join(all...))
+	}
+
+	for _, s := range c.Searches {
+		for _, f := range s.Findings {
+			all = append(all, f)
+		}
+	}
+	if len(all) > 0 {
+		return fmt.Errorf("%s has findings (%d):\n%w", c.Service, len(all), errors.Join(all...))
+	}
+	return nil
+}
+
 func (a *app) roundsCheck() *cobra.Command {
 	var e exhaustive
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the tables of the program's service",
@@ -34,10 +64,14 @@ one. A node refuses to start with a service that has a fault.
 With --exhaustive it then tries all histories of the service with 1, 2 and up to --agents agents:
 each payload that the types of its rounds tell apart, from each agent, in each order. It finds dead
 ends (nothing that agents can say and no timeout ends a round), loops without an exit or a timeout,
-and panics in the functions of the apps. It names the shortest history that leads to each, and exits
-1. A search that reaches --depth, --states or --for says how far it came: up to there, it has tried
-everything.`,
+panics in the functions of the apps, and ends that read a clock or the order of a map (each end is
+played twice). It names the shortest history that leads to each, and exits 1. A search that reaches
+--depth, --states or --for says how far it came: up to there, it has tried everything.
+
+With --json the faults, the searches and their findings are printed as JSON. The exit code and the
+error stay as they are.`,
 		Example: `  coppice rounds check
+  coppice rounds check --json
   coppice rounds check --exhaustive --agents 3 --for 10m --states 2000000`,
 		Args:        words(),
 		Annotations: map[string]string{homeUse: homeUnused},
@@ -50,23 +84,38 @@ everything.`,
 				return err
 			}
 
-			var faults []error
-			for _, f := range r.service.Check() {
-				faults = append(faults, f)
-			}
-			if len(faults) > 0 {
-				return fmt.Errorf("%s has %d faults:\n%w", r.service.Label(), len(faults), errors.Join(faults...))
-			}
-			if e.on {
-				return e.run(cmd.Context(), cmd.OutOrStdout(), r)
+			out := cmd.OutOrStdout()
+			c := roundsCheckJSON{Service: r.service.Label(), Faults: r.service.Check()}
+			if len(c.Faults) == 0 && e.on {
+				show := out
+				if asJSON {
+					show = io.Discard
+				}
+				if c.Searches, err = e.run(cmd.Context(), show, r); err != nil {
+					return err
+				}
 			}
 
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s has no fault\n", r.service.Label())
+			if asJSON {
+				if err := printJSON(out, c); err != nil {
+					return err
+				}
+			}
+			if err := c.err(); err != nil || asJSON {
+				return err
+			}
+
+			finding := ""
+			if e.on {
+				finding = " and no finding"
+			}
+			_, err = fmt.Fprintf(out, "%s has no fault%s\n", c.Service, finding)
 			return err
 		},
 	}
 
 	f := cmd.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&e.on, "exhaustive", false, "try all histories of the service with few agents")
 	f.IntVar(&e.agents, "agents", explore.MaxAgents, "with --exhaustive: the largest number of agents, 1 to 4")
 	f.IntVar(&e.depth, "depth", 0, "with --exhaustive: the most payloads and blocks of a history; 0: any number")
@@ -97,14 +146,13 @@ func (e exhaustive) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// run searches with 1, 2 and more agents, until there is a finding.
-func (e exhaustive) run(ctx context.Context, out io.Writer, r *Rounds) error {
+// run searches with 1, 2 and more agents, until there is a finding, and returns the searches.
+func (e exhaustive) run(ctx context.Context, out io.Writer, r *Rounds) (searches []explore.Result, err error) {
 	limited, cancel := context.WithTimeout(ctx, e.limit)
 	defer cancel()
 
 	show := newProgress()
 	defer show.end()
-	label := r.service.Label()
 
 	for agents := 1; agents <= e.agents; agents++ {
 		found, err := r.explore(limited, explore.Options{Agents: agents, Depth: e.depth, States: e.states,
@@ -112,15 +160,12 @@ func (e exhaustive) run(ctx context.Context, out io.Writer, r *Rounds) error {
 				steps(show)(fmt.Sprintf("agents %d: %d states, histories of %d steps", agents, states, depth), 0, 0)
 			}})
 		if err = errors.Join(err, context.Cause(ctx)); err != nil {
-			return err
+			return searches, err
 		}
 
+		searches = append(searches, found)
 		if len(found.Findings) > 0 {
-			var all []error
-			for _, f := range found.Findings {
-				all = append(all, f)
-			}
-			return fmt.Errorf("%s has %d findings:\n%w", label, len(all), errors.Join(all...))
+			return searches, nil
 		}
 
 		how := "all histories"
@@ -129,10 +174,9 @@ func (e exhaustive) run(ctx context.Context, out io.Writer, r *Rounds) error {
 		}
 		show.clear()
 		if _, err := fmt.Fprintf(out, "agents %d: %s, %d states\n", agents, how, found.States); err != nil {
-			return err
+			return searches, err
 		}
 	}
 
-	_, err := fmt.Fprintf(out, "%s has no fault and no finding\n", label)
-	return err
+	return searches, nil
 }

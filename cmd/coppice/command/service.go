@@ -33,11 +33,11 @@ EnvironmentFile=-/etc/default/coppice
 User={{.User}}
 Group={{.Group}}
 
-# A node that gave up (6) or was killed comes back from its log. Configuration errors (3) and
-# damage (5) need a person first.
+# A node that gave up (6) or was killed comes back from its log. Configuration errors (3), damage
+# (5) and a halt by a gate (7) need a person first.
 Restart=on-failure
 RestartSec=1s
-RestartPreventExitStatus=3 5
+RestartPreventExitStatus=3 5 7
 
 # The start timeout is extended while the replay of a long log makes progress. Answers of the tree
 # and the engines feed the watchdog.
@@ -52,6 +52,9 @@ StateDirectory={{.State}}
 StateDirectoryMode=0700
 {{- else}}
 ReadWritePaths={{.Home}}
+{{- end}}
+{{- range .WritePaths}}
+ReadWritePaths={{.}}
 {{- end}}
 UMask=0077
 NoNewPrivileges=yes
@@ -87,6 +90,7 @@ type unit struct {
 	Binary, Home, User, Group string
 	State                     string // the home's path below /var/lib; empty if it is elsewhere
 	ProtectHome               string
+	WritePaths                []string // of file sinks
 }
 
 func (a *app) serviceCommand() *cobra.Command {
@@ -111,6 +115,9 @@ the parts of the machine that it needs. Service changes nothing.`,
 	f.StringVar(&u.Binary, "binary", "", "path of the program (default: this one)")
 	f.StringVar(&u.User, "user", "coppice", "user that the node runs as")
 	f.StringVar(&u.Group, "group", "", "group that the node runs as (default: the value of --user)")
+
+	f.StringArrayVar(&u.WritePaths, "write-path", nil,
+		"directory outside of the home that the node may write to, for a file sink (may be repeated)")
 
 	return cmd
 }
@@ -143,13 +150,21 @@ func (u *unit) complete(home string) (err error) {
 		}
 	}
 
+	for _, path := range u.WritePaths {
+		if !filepath.IsAbs(path) || strings.ContainsAny(path, " \t\n\"'\\%$;") {
+			return fmt.Errorf("--write-path is %q, want an absolute path without blanks, quotes, %%, $, ; or \\", path)
+		}
+	}
+
 	if name, ok := strings.CutPrefix(u.Home, "/var/lib/"); ok {
 		u.State = name
 	}
 
 	for _, hidden := range []string{"/home/", "/root/", "/run/user/"} {
-		if strings.HasPrefix(u.Home, hidden) || strings.HasPrefix(u.Binary, hidden) {
-			u.ProtectHome = "no"
+		for _, path := range append([]string{u.Home, u.Binary}, u.WritePaths...) {
+			if strings.HasPrefix(path, hidden) {
+				u.ProtectHome = "no"
+			}
 		}
 	}
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // patience is how long a test waits for a line or a datagram.
@@ -257,6 +260,10 @@ func TestTheUnitIsTheProgramsOwn(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, string(want), string(out),
 		"run: coppice service --home /var/lib/coppice --binary /usr/bin/coppice > packaging/coppice.service")
+
+	// Item 73: a node that a gate has halted is not started again in a loop.
+	require.Contains(t, string(out), fmt.Sprintf("\nRestartPreventExitStatus=%d %d %d\n", exit.Config, exit.Damage,
+		exit.Halted))
 }
 
 // If there is a systemd, it finds nothing wrong with the unit.

@@ -17,6 +17,7 @@ import (
 
 func (a *app) startCommand() *cobra.Command {
 	var set settingFlags
+	var without []string
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run the node in the foreground until it is told to stop",
@@ -28,18 +29,23 @@ func (a *app) startCommand() *cobra.Command {
 
 When the tree gives up, start prints the reason and exits 6. A service manager should then start
 the node again, and the log brings everything back: 'coppice service' prints a unit for systemd.
+When a gate halts the node because of a sink, start stops in order and exits 7. Mend the sink, or
+start once with --without-sink, and no gate waits for that sink until the process ends.
 
 The configuration comes from coppice.toml, the environment and flags; a later one overrides an
 earlier one. 'coppice config' prints what is in force.`,
 		Example: `  coppice start
   coppice start --profile strict --listen 127.0.0.1:7071
-  coppice start --log-level warn --log-format json --set pool.max_txs=50000`,
+  coppice start --log-level warn --log-format json --set pool.max_txs=50000
+  coppice start --without-sink ledger`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.start(cmd, config.Sources{Environ: os.Environ(), Set: set})
+			return a.start(cmd, config.Sources{Environ: os.Environ(), Set: set}, node.WithoutSink(without...))
 		},
 	}
 	set.register(cmd)
+	cmd.Flags().StringSliceVar(&without, "without-sink", nil,
+		"leave a sink out of this run, so that no gate waits for it")
 	return cmd
 }
 
@@ -48,7 +54,7 @@ earlier one. 'coppice config' prints what is in force.`,
 // time. With the floor, it runs only when the heap has grown by that much again.
 const heapFloor = 64 << 20
 
-func (a *app) start(cmd *cobra.Command, src config.Sources) error {
+func (a *app) start(cmd *cobra.Command, src config.Sources, opts ...node.Option) error {
 	surviveLostOutput(cmd)
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
@@ -77,12 +83,11 @@ func (a *app) start(cmd *cobra.Command, src config.Sources) error {
 		resolve: func() (config.Settings, error) { return config.Resolve(a.home, src) },
 	}
 
-	s.node, err = node.New(a.home, settings.Config, append(a.program.nodeOptions(), node.WithLogger(log),
+	opts = append(append(a.program.nodeOptions(), opts...), node.WithLogger(log), node.WithLevel(level),
 		node.WithVersion(buildVersion().Version),
-		node.WithObserver(supervisor.ObserverFunc(func(supervisor.Event) {
-			s.change()
-		})), node.WithProgress(s.progress))...)
-	if err != nil {
+		node.WithObserver(supervisor.ObserverFunc(func(supervisor.Event) { s.change() })),
+		node.WithProgress(s.progress))
+	if s.node, err = node.New(a.home, settings.Config, opts...); err != nil {
 		return err
 	}
 

@@ -5,12 +5,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/consensus"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -23,14 +25,27 @@ type statusJSON struct {
 	BlockTime *time.Time `json:"block_time,omitempty"`
 	Ready     bool       `json:"ready"`
 	readinessJSON
-	PoolSize     uint64 `json:"pool_size"`
-	Consensus    string `json:"consensus"`
-	Profile      string `json:"profile"`
-	Version      string `json:"version"`
-	LogIndex     uint64 `json:"log_index"`
-	AppliedIndex uint64 `json:"applied_index"`
-	History      string `json:"history"`
-	LogID        string `json:"log_id"`
+	Held         []heldJSON `json:"held,omitempty"`
+	PoolSize     uint64     `json:"pool_size"`
+	Consensus    string     `json:"consensus"`
+	Profile      string     `json:"profile"`
+	Version      string     `json:"version"`
+	LogIndex     uint64     `json:"log_index"`
+	AppliedIndex uint64     `json:"applied_index"`
+	History      string     `json:"history"`
+	LogID        string     `json:"log_id"`
+
+	Troubles []troubleJSON `json:"troubles,omitempty"`
+}
+
+// troubleJSON is one thing that is wrong, in "status --json".
+type troubleJSON struct {
+	Kind   string     `json:"kind"`
+	Grave  bool       `json:"grave"`
+	Text   string     `json:"text"`
+	Where  string     `json:"where,omitempty"`
+	Since  *time.Time `json:"since,omitempty"`
+	Advice string     `json:"advice"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -40,9 +55,10 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Print whether the node is ready, and where its chain stands",
 		Long: `Status prints whether the node is ready, and if not, what it waits for; and where its chain stands:
-height, app hash, pool, log, peers and validators. A node is ready when it takes transactions and
-sees them committed. Status exits 1 until the node is ready, also with --json. With --wait it waits
-for that, and prints each new reason to standard error.
+height, app hash, pool, log, peers and validators. It also prints what else is wrong, with what to
+do. A node is ready when it takes transactions and sees them committed. Status exits 1 until the
+node is ready, also with --json. With --wait it waits for that, and prints each new reason to
+standard error.
 
 The states are listed in docs/operating.md.`,
 		Example: `  coppice status
@@ -66,13 +82,20 @@ The states are listed in docs/operating.md.`,
 				return fmt.Errorf("not ready: %w", a.nodeError(ctx, err))
 			}
 
+			troubles, _ := c.Troubles(ctx) // an older node does not tell them
 			out := cmd.OutOrStdout()
 			if asJSON {
-				if printed := printJSON(out, statusOf(s)); printed != nil {
+				j := statusOf(s)
+				for _, t := range troubles {
+					j.Troubles = append(j.Troubles,
+						troubleJSON{t.Kind, t.Grave, t.Text, t.Where, timeOf(t.Since), t.Advice})
+				}
+				if printed := printJSON(out, j); printed != nil {
 					return printed
 				}
 			} else {
 				printStatus(out, s)
+				printTroubles(out, s, troubles)
 			}
 
 			switch {
@@ -146,6 +169,20 @@ func printStatus(out io.Writer, s *apiv1.StatusResponse) {
 		fmt.Fprintf(out, "warning    %s: %s\n", w.State, w.Reason)
 	}
 
+	for _, g := range s.Held {
+		fmt.Fprintf(out, "gate       %s holds block %d, waiting for %s\n", g.Gate, g.Height, heldText(g.Sinks))
+	}
+
+	if h := r.GetHold(); h != nil {
+		fmt.Fprintf(out, "hold       reset of epoch %d, decided at height %d, since %s: step %d of %d, %s\n", h.Epoch,
+			h.Height, h.Since.AsTime().Format(time.RFC3339), h.Step, consensus.HoldSteps, h.Text)
+	}
+
+	if p := r.GetProcess(); p != nil {
+		fmt.Fprintf(out, "process    %s since %s: %s (%d restarts, %d resets)\n", p.State,
+			p.Since.AsTime().Local().Format(time.RFC3339), p.Text, p.Restarts, p.Resets)
+	}
+
 	if s.ChainId != "" {
 		fmt.Fprintf(out, "chain      %s\n", s.ChainId)
 		fmt.Fprintf(out, "height     %d of period %d\n", s.Height, s.Period)
@@ -168,6 +205,35 @@ func printStatus(out io.Writer, s *apiv1.StatusResponse) {
 	}
 }
 
+// printTroubles writes what is wrong, for people, apart from what the state and the warnings say.
+func printTroubles(out io.Writer, s *apiv1.StatusResponse, list []*apiv1.Trouble) {
+	said := map[string]bool{s.Readiness.GetState(): true}
+	for _, w := range s.Readiness.GetWarnings() {
+		said[w.State] = true
+	}
+
+	for _, t := range list {
+		if !said[t.Kind] {
+			since := t.Since.AsTime().Local().Format(time.RFC3339)
+			fmt.Fprintf(out, "trouble    %s, since %s: %s\n", t.Text, since, t.Advice)
+		}
+	}
+}
+
+// heldText describes the sinks that a gate waits for.
+func heldText(sinks []*apiv1.HeldSink) string {
+	var text []string
+	for _, s := range sinks {
+		at := "has not answered"
+		if s.Height != nil {
+			at = fmt.Sprintf("at height %d", *s.Height)
+		}
+		text = append(text, fmt.Sprintf("%s (%s, %s)", s.Name, s.State, at))
+	}
+
+	return strings.Join(text, ", ")
+}
+
 func signingText(r *apiv1.Readiness) string {
 	switch r.Signing {
 	case "":
@@ -185,11 +251,38 @@ func aheadText(r *apiv1.Readiness) string {
 	return fmt.Sprintf("; the highest is at %d", r.PeersHeight)
 }
 
+// heldJSON is a gate that holds a block.
+type heldJSON struct {
+	Gate   string         `json:"gate"`
+	Height uint64         `json:"height"`
+	Since  *time.Time     `json:"since,omitempty"`
+	Sinks  []heldSinkJSON `json:"sinks"`
+}
+
+type heldSinkJSON struct {
+	Name   string  `json:"name"`
+	State  string  `json:"state"`
+	Height *uint64 `json:"height,omitempty"`
+}
+
+func heldOf(list []*apiv1.HeldGate) (held []heldJSON) {
+	for _, g := range list {
+		row := heldJSON{Gate: g.Gate, Height: g.Height, Since: timeOf(g.Since)}
+		for _, s := range g.Sinks {
+			row.Sinks = append(row.Sinks, heldSinkJSON{Name: s.Name, State: s.State, Height: s.Height})
+		}
+		held = append(held, row)
+	}
+
+	return held
+}
+
 func statusOf(s *apiv1.StatusResponse) statusJSON {
 	return statusJSON{
 		ChainID: s.ChainId, Period: s.Period, Height: s.Height, AppHash: hex.EncodeToString(s.AppHash),
 		BlockTime: timeOf(s.BlockTime),
-		Ready:     s.Ready, readinessJSON: readinessOf(s.Readiness), PoolSize: s.PoolSize, Consensus: s.Consensus,
+		Ready:     s.Ready, readinessJSON: readinessOf(s.Readiness),
+		Held: heldOf(s.Held), PoolSize: s.PoolSize, Consensus: s.Consensus,
 		Profile: s.Profile, Version: s.Version, LogIndex: s.LogIndex, AppliedIndex: s.AppliedIndex,
 		History: s.History, LogID: hex.EncodeToString(s.LogId),
 	}
@@ -212,6 +305,29 @@ type readinessJSON struct {
 	Signing         string   `json:"signing,omitempty"`
 	Evidence        uint64   `json:"evidence,omitempty"`
 	ClockOffset     float64  `json:"clock_offset_seconds,omitempty"`
+
+	Hold    *resetHoldJSON `json:"hold,omitempty"`
+	Process *processJSON   `json:"process,omitempty"`
+}
+
+// resetHoldJSON is the reset of the chain that is under way, in "status --json".
+type resetHoldJSON struct {
+	Epoch  uint64     `json:"epoch"`
+	Height uint64     `json:"height"`
+	Since  *time.Time `json:"since"`
+	Step   uint32     `json:"step"`
+	Text   string     `json:"text"`
+	Long   bool       `json:"long"`
+}
+
+// processJSON is what the node does with the process of its consensus.
+type processJSON struct {
+	State    string     `json:"state"`
+	Text     string     `json:"text"`
+	At       *time.Time `json:"at,omitempty"`
+	Since    *time.Time `json:"since,omitempty"`
+	Restarts uint64     `json:"restarts"`
+	Resets   uint64     `json:"resets"`
 }
 
 type warningJSON struct {
@@ -225,6 +341,15 @@ func readinessOf(r *apiv1.Readiness) readinessJSON {
 		PeersConfigured: r.GetPeersConfigured(), PeersHeight: r.GetPeersHeight(), CatchingUp: r.GetCatchingUp(),
 		PowerPresent: r.GetPowerPresent(), PowerTotal: r.GetPowerTotal(), Missing: r.GetMissing(),
 		Signing: r.GetSigning(), Evidence: r.GetEvidence(), ClockOffset: r.GetClockOffset().AsDuration().Seconds(),
+	}
+
+	if h := r.GetHold(); h != nil {
+		out.Hold = &resetHoldJSON{h.Epoch, h.Height, timeOf(h.Since), h.Step, h.Text, h.Long}
+	}
+
+	if p := r.GetProcess(); p != nil {
+		out.Process = &processJSON{State: p.State, Text: p.Text, At: timeOf(p.At), Since: timeOf(p.Since),
+			Restarts: p.Restarts, Resets: p.Resets}
 	}
 
 	for _, w := range r.GetWarnings() {

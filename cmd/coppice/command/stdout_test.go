@@ -109,12 +109,13 @@ func TestLostOutputIsAFailure(t *testing.T) {
 		lost("completion", sh)
 	}
 	for _, group := range []string{"log", "tx", "snapshot", "testnet", "keys", "keys generate", "keys rotate",
-		"genesis", "peers", "token", "reset", "rounds", "debug"} {
+		"streams", "streams parked", "genesis", "peers", "token", "reset", "rounds", "debug"} {
 		lost(strings.Fields(group)...)
 	}
 	for _, leaf := range []string{"spec", "check", "status", "replay"} { // testdata/rounds.txtar: they want a service
 		tried["coppice rounds "+leaf] = true
 	}
+	tried["coppice top"] = true // it draws on a terminal only: TestTopInATerminal
 	lost("load", "--help")
 	lost("--version")
 	lost("__complete", "")
@@ -134,6 +135,9 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	tried["coppice start"] = true
 	s.run("status", "--wait", "60s")
 
+	measured := s.start("debug", "profile") // it takes five seconds
+	tried["coppice debug profile"] = true
+
 	var put struct{ ID string }
 	require.NoError(t, json.Unmarshal([]byte(s.run("tx", "put", "greeting", "hello", "--json")), &put))
 	write("ops", "put more text\n")
@@ -141,6 +145,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("reset", "agree", "--key", "gov.key")
 	lost("status")
 	lost("status", "--json")
+	lost("dashboard")
 	lost("tree")
 	lost("tree", "--watch")
 	lost("tree", "--watch", "--json")
@@ -169,6 +174,36 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("snapshot", "export", "lost.snapshot")
 	lost("log", "stat", "--interval", "0")
 	lost("debug", "dump")
+	measured()
+	write("out.toml", "kind = \"file\"\ndir = \"../../out\"\n")
+	lost("streams", "add", "out.toml", "--dry-run")
+	s.run("streams", "add", "out.toml")
+	lost("streams", "wait", "out", "1")
+	lost("streams", "list")
+	lost("streams", "show", "out")
+	lost("streams", "preview", "out", "1")
+	lost("streams", "verify", "out")
+	lost("streams", "export", "out")
+	lost("streams", "history", "out")
+	lost("streams", "edit", "out", "out.toml", "--dry-run")
+	write("copy.toml", "kind = \"file\"\ndir = \"../../copy\"\n")
+	lost("streams", "replay", "out", "1..1", "--into", "copy.toml")
+	write("odd.toml", "kind = \"file\"\ndir = \"../../odd\"\non_reject = \"park\"\ncodecs = { \"\" = \"u64be\" }\n")
+	s.run("streams", "add", "odd.toml")
+	s.run("streams", "wait", "odd", "1")
+	lost("streams", "parked", "list", "odd")
+	lost("streams", "parked", "show", "odd", "1")
+	s.run("streams", "pause", "odd")
+	lost("streams", "parked", "retry", "odd")
+	lost("streams", "parked", "drop", "odd", "--all")
+	s.run("streams", "drop", "odd")
+	lost("streams", "exempt", "out", "--for", "1m")
+	lost("streams", "retry", "out")
+	lost("streams", "pause", "out")
+	lost("streams", "rewind", "out", "--to", "1")
+	lost("streams", "rebuild", "out")
+	lost("streams", "resume", "out")
+	lost("streams", "drop", "out")
 	lost("backup", "lost-backup")
 	lost("stop")
 	ended()
@@ -241,6 +276,7 @@ func TestLostOutputIsAFailure(t *testing.T) {
 	lost("keys", "generate", "node", "--home", "val")
 	lost("keys", "generate", "validator", "next")
 	lost("keys", "rotate", "validator", "next", "--home", "val", "--force")
+	tried["coppice reset verify"] = true // testdata/reset_comet.txtar: it wants a chain that was reset
 	tried["coppice keys signer"] = true
 	tried["coppice manager"] = true // it goes on, as start does
 

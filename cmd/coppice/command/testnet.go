@@ -60,6 +60,8 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f.IntVarP(&o.Nodes, "nodes", "n", 4, "how many nodes")
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default: a random one)")
 	f.StringVar(&o.profile, "profile", string(plan.Default), "limits of the nodes' trees: default, strict or chaos")
+	f.Uint64Var(&o.ResetOffset, "reset-offset", 0, "allow resets of the chain, each to this many heights later (20 is "+
+		"usual)")
 	profiles(cmd, "profile")
 	o.chainFlags.register(cmd)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 
+	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/node/api"
 )
 
@@ -16,16 +17,13 @@ import (
 // certificate that the home's node.json names, whatever host the certificate is for. A node that
 // --address names must show one that the machine, or --ca, trusts.
 func (a *app) transport() (*http.Client, error) {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1024
-	t.DisableCompression = true
-	t.Proxy = nil
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	t := client.NewTransport()
+	t.TLS.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 
 	switch {
 	case a.address == "":
-		t.TLSClientConfig.InsecureSkipVerify = true // VerifyConnection verifies instead
-		t.TLSClientConfig.VerifyConnection = a.ownCertificate
+		t.TLS.TLSClientConfig.InsecureSkipVerify = true // VerifyConnection verifies instead
+		t.TLS.TLSClientConfig.VerifyConnection = a.ownCertificate
 
 	case a.ca != "":
 		roots, err := os.ReadFile(a.ca)
@@ -38,7 +36,7 @@ func (a *app) transport() (*http.Client, error) {
 			return nil, fmt.Errorf("--ca: %s has no certificate in PEM", a.ca)
 		}
 
-		t.TLSClientConfig.RootCAs = pool
+		t.TLS.TLSClientConfig.RootCAs = pool
 	}
 
 	return &http.Client{Transport: t}, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/plain"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/home"
@@ -128,7 +129,7 @@ func (a *app) specifiedTree(cmd *cobra.Command, profile string) (plan.Place, err
 		c.Profile = p
 	}
 
-	return c.Plan(), nil
+	return c.Plan().WithStreams(c.Profile), nil
 }
 
 func childOf(c *apiv1.Child) childJSON {
@@ -201,7 +202,7 @@ func describe(p paint, c *apiv1.Child, now time.Time) string {
 		fmt.Fprintf(&b, "  restarts %d", l.GetRestarts())
 	}
 	if l.GetLastExit() != "" {
-		b.WriteString(p.dim("  last exit: " + oneLine(l.GetLastExit(), 120)))
+		b.WriteString(p.dim("  last exit: " + plain.Line(l.GetLastExit(), 120)))
 	}
 
 	return b.String()

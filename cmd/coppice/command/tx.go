@@ -7,11 +7,13 @@ import (
 	"strings"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -22,12 +24,52 @@ type txFlags struct {
 	asJSON   bool
 	dryRun   bool
 	validFor time.Duration
+	sinks    []string // to wait for
+	lacking  []string // of those, what is said of each that lacks the block
 }
 
 func (t *txFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&t.noWait, "no-wait", false, "return when the transaction is durable, without its result")
 	f.BoolVar(&t.asJSON, "json", false, "print JSON")
+	t.registerSinks(cmd)
+}
+
+func (t *txFlags) registerSinks(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&t.sinks, "wait-sink", nil,
+		"also wait until the sink of this stream has the transaction's block (may be repeated)")
+}
+
+// checkWait refuses flags that exclude each other.
+func (t *txFlags) checkWait(cmd *cobra.Command) error {
+	if t.noWait && len(t.sinks) > 0 {
+		return usageError(cmd, "--no-wait and --wait-sink do not go together")
+	}
+	return nil
+}
+
+// awaitSinks waits until the sinks have a block, and notes those that do not have it in time.
+func (t *txFlags) awaitSinks(ctx context.Context, c *client.Client, v *logv1.Version) {
+	at := &apiv1.StreamPosition{Period: v.GetPeriod(), Height: v.GetHeight()}
+	for _, name := range t.sinks {
+		if err := c.AwaitSink(ctx, name, at); err != nil {
+			said := new(connect.Error)
+			if errors.As(err, &said) {
+				err = errors.New(said.Message())
+			} else {
+				err = t.app.nodeError(ctx, err)
+			}
+			t.lacking = append(t.lacking, fmt.Sprintf("%s: %v", name, err))
+		}
+	}
+}
+
+// lack returns an error if a sink lacks the block.
+func (t *txFlags) lack() error {
+	if len(t.lacking) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the block is not in every sink: %s", strings.Join(t.lacking, "; "))
 }
 
 // registerNew adds the flags of the commands that make a transaction.
@@ -121,6 +163,9 @@ func (t *txFlags) submitOps(cmd *cobra.Command, ops ...kv.Op) error {
 }
 
 func (t *txFlags) submitBody(cmd *cobra.Command, backend string, body []byte) error {
+	if err := t.checkWait(cmd); err != nil {
+		return err
+	}
 	if t.validFor <= 0 {
 		return usageError(cmd, "--valid-for is %v, want more than 0", t.validFor)
 	}
@@ -140,10 +185,16 @@ func (t *txFlags) submitBody(cmd *cobra.Command, backend string, body []byte) er
 	defer cancel()
 
 	o, err := c.SubmitNew(ctx, backend, body, t.validFor, !t.noWait)
+	if o.Result != nil {
+		t.awaitSinks(ctx, c, o.Result.Version)
+	}
 	return t.print(cmd, ctx, o, err, backend == kv.Name)
 }
 
 func (t *txFlags) submitBytes(cmd *cobra.Command, encoded []byte) error {
+	if err := t.checkWait(cmd); err != nil {
+		return err
+	}
 	if t.dryRun {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%x\n", encoded)
 		return err
@@ -158,6 +209,9 @@ func (t *txFlags) submitBytes(cmd *cobra.Command, encoded []byte) error {
 	outs, err := c.SubmitMany(ctx, [][]byte{encoded}, !t.noWait)
 	if outs[0].Err != nil {
 		err = outs[0].Err
+	}
+	if r := outs[0].Result; r != nil {
+		t.awaitSinks(ctx, c, r.Version)
 	}
 
 	kvBody := false
@@ -178,6 +232,7 @@ type txJSON struct {
 	Data    *text        `json:"data,omitempty"`
 	Reads   []txReadJSON `json:"reads,omitempty"`
 	Reason  string       `json:"reason,omitempty"`
+	Lacking []string     `json:"lacking,omitempty"` // sinks without the block, and why
 }
 
 type txReadJSON struct {
@@ -222,18 +277,22 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 	if err != nil {
 		j.Reason = err.Error()
 	}
+	j.Lacking = t.lacking
+	if err == nil {
+		err = t.lack()
+	}
 	if t.asJSON {
 		return errors.Join(printJSON(cmd.OutOrStdout(), j), err)
 	}
-	if err != nil {
+	if err != nil && len(t.lacking) == 0 {
 		return err
 	}
 
 	out := cmd.OutOrStdout()
 
 	if o.Result == nil {
-		_, err = fmt.Fprintf(out, "accepted %s\n", j.ID)
-		return err
+		_, werr := fmt.Fprintf(out, "accepted %s\n", j.ID)
+		return errors.Join(werr, err)
 	}
 
 	fmt.Fprintf(out, "committed %s at %s\n", j.ID, j.Version)
@@ -253,7 +312,7 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 		fmt.Fprintf(out, "%x\n", o.Result.Data)
 	}
 
-	return nil
+	return err
 }
 
 // resultOf puts a result into j. It returns an error if the transaction failed.

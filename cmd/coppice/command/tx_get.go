@@ -36,10 +36,17 @@ it waits for the result. It exits 1 if the transaction failed, has expired, or i
 				return a.nodeError(ctx, err) // no node was reached
 			}
 
+			if o.Result != nil {
+				t.awaitSinks(ctx, c, o.Result.Version)
+			} else if len(t.sinks) > 0 && err == nil {
+				t.lacking = append(t.lacking, "the transaction has no result yet")
+			}
+
 			return t.print(cmd, ctx, o, err, false)
 		},
 	}
 	cmd.Flags().BoolVar(&t.asJSON, "json", false, "print JSON")
+	t.registerSinks(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to wait for a result")
 
 	return cmd

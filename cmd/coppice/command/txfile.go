@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/chain"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // txFile is "tx --file", which submits a file of many transactions.
@@ -24,6 +26,7 @@ type txFile struct {
 	batch   int
 	goOn    bool
 	journal string
+	newest  *logv1.Version // of the results; nil: there is none yet
 }
 
 func (t *txFile) register(cmd *cobra.Command) {
@@ -70,6 +73,9 @@ func (t *txFile) run(cmd *cobra.Command) error {
 
 	case t.journal != "" && t.noWait:
 		return usageError(cmd, "--journal and --no-wait do not go together")
+	}
+	if err := t.checkWait(cmd); err != nil {
+		return err
 	}
 
 	j := fileJournal{File: t.name, Next: t.from}
@@ -132,8 +138,19 @@ func (t *txFile) run(cmd *cobra.Command) error {
 	}
 
 	show.clear()
+	t.awaitLast(cmd, c)
 
-	return errors.Join(t.finish(cmd, &j, earlier, stopped), t.save(j))
+	return errors.Join(t.finish(cmd, &j, earlier, stopped), t.save(j), t.lack())
+}
+
+// awaitLast waits until the sinks have the newest block of the run.
+func (t *txFile) awaitLast(cmd *cobra.Command, c *client.Client) {
+	if t.newest == nil || len(t.sinks) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(cmd.Context(), t.app.timeout, fmt.Errorf("gave up after %v", t.app.timeout))
+	defer cancel()
+	t.awaitSinks(ctx, c, t.newest)
 }
 
 // submit submits the batch and records its outcomes. If they are not known, it keeps the batch.
@@ -223,6 +240,10 @@ func (t *txFile) outcome(p piece, o client.Outcome) (lineJSON, error) {
 		return line, errors.New(p.Bad)
 
 	case o.Result != nil:
+		if v := chain.VersionFromProto(o.Result.Version); t.newest == nil ||
+			v.Compare(chain.VersionFromProto(t.newest)) > 0 {
+			t.newest = o.Result.Version
+		}
 		return line, resultOf(&line.txJSON, o.Result, true)
 
 	case errors.As(o.Err, &refused):

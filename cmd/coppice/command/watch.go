@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/plain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -167,7 +168,7 @@ func (l *lineWatcher) tree(root *apiv1.Child) error {
 			live.GetIncarnation(), live.GetRestarts())
 
 		if live.GetLastExit() != "" {
-			now[c.Path] += "  last exit: " + oneLine(live.GetLastExit(), 120)
+			now[c.Path] += "  last exit: " + plain.Line(live.GetLastExit(), 120)
 		}
 
 		paths = append(paths, c.Path)

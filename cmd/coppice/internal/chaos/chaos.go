@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/plan"
 )
@@ -154,7 +155,7 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 	floor := r.highest(ctx)
 
 	for _, s := range e.strikes {
-		if err := pause(ctx, time.Until(since.Add(min(s.at, e.hold)))); err != nil {
+		if err := rig.Pause(ctx, time.Until(since.Add(min(s.at, e.hold)))); err != nil {
 			return err
 		}
 		if s.at < e.hold && r.fall(ctx, s) {
@@ -162,7 +163,7 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 		}
 	}
 
-	if err := pause(ctx, time.Until(since.Add(e.hold))); err != nil {
+	if err := rig.Pause(ctx, time.Until(since.Add(e.hold))); err != nil {
 		return err
 	}
 
@@ -205,7 +206,7 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 		r.Episode(told)
 	}
 
-	return pause(ctx, e.rest)
+	return rig.Pause(ctx, e.rest)
 }
 
 // late records that the chain did not go on in time after an episode. The record includes the load

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
 	"github.com/coppice-go/coppice/node/plan"
 )
@@ -133,7 +134,7 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 		var hits []string
 
 		for k, missed := 0, 0; k < blowsOfOneJoin && fallen < most; {
-			require.NoError(t, pause(ctx, time.Duration(j.rand.Int64N(int64(2500*time.Millisecond)))))
+			require.NoError(t, rig.Pause(ctx, time.Duration(j.rand.Int64N(int64(2500*time.Millisecond)))))
 			at := n.heights(ctx)[joined]
 
 			hit, err := blow(j, ctx)

@@ -150,23 +150,10 @@ func (n *network) beyond(ctx context.Context, height uint64, nodes int, limit ti
 			return nil
 		}
 
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := rig.Pause(ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("%d of %d nodes are past height %d after %v, want %d: they stand at %v", past, n.Nodes,
 				height, limit, nodes, at)
 		}
-	}
-}
-
-// pause waits for d. If ctx ends first, it returns the cause.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -85,7 +85,7 @@ func (n *network) surely(ctx context.Context, i int, comet bool, sig syscall.Sig
 		if err == nil {
 			return nil
 		}
-		if ended := pause(ctx, 50*time.Millisecond); ended != nil {
+		if ended := rig.Pause(ctx, 50*time.Millisecond); ended != nil {
 			return fmt.Errorf("%w: %w", ended, err)
 		}
 	}

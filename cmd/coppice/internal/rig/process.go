@@ -18,9 +18,9 @@ type Process struct {
 	err  error
 }
 
-// startProcess runs bin with args, and writes its output to log. The child gets no signals from the
+// StartProcess runs bin with args, and writes its output to log. The child gets no signals from the
 // terminal; its parent decides when it stops.
-func startProcess(bin string, log *os.File, args ...string) (*Process, error) {
+func StartProcess(bin string, log *os.File, args ...string) (*Process, error) {
 	p := &Process{cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = childAttr()
@@ -88,3 +88,9 @@ func (p *Process) Stop(ctx context.Context, limit time.Duration) error {
 
 	return fmt.Errorf("the node did not stop within %v of SIGTERM", limit)
 }
+
+// Signal sends a signal to the process. It returns an error if the process has ended.
+func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
+// PID returns the id of the process, which may have ended.
+func (p *Process) PID() int { return p.cmd.Process.Pid }

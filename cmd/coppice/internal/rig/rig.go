@@ -125,7 +125,7 @@ func (r *Rig) load() error {
 
 // Start runs the node's process and waits until it is ready.
 func (r *Rig) Start(ctx context.Context) error {
-	p, err := startProcess(r.conf.Bin, r.log, "start", "--home", r.Home, "--log-level", "warn")
+	p, err := StartProcess(r.conf.Bin, r.log, "start", "--home", r.Home, "--log-level", "warn")
 	if err != nil {
 		return err
 	}

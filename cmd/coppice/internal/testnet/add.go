@@ -105,6 +105,9 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		comets(first, "genesis.json"):        comets(dir, "genesis.json"),
 	} {
 		data, err := os.ReadFile(from)
+		if err == nil && filepath.Base(to) == config.FileName {
+			data, err = moveAPI(data)
+		}
 		if err == nil {
 			err = os.WriteFile(to, data, 0o644)
 		}
@@ -141,6 +144,11 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 	if err := comethome.SetNetwork(comethome.Dir(dir),
 		comethome.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
 			RPC: ports[1], Peers: peers}); err != nil {
+		return links, err
+	}
+
+	api, err := r.apiLinks(i)
+	if links = append(links, api...); err != nil {
 		return links, err
 	}
 

@@ -16,12 +16,18 @@ import (
 // healed, the bytes arrive.
 type link struct {
 	from, to int
+	api      bool         // to the API of the node, not to its CometBFT
 	listener net.Listener // for the whole run: restarts of the child keep the port
 	target   string
 	gate     gate
 }
 
-func (l *link) id() string { return fmt.Sprintf("link-%d-%d", l.from, l.to) }
+func (l *link) id() string {
+	if l.api {
+		return fmt.Sprintf("api-link-%d-%d", l.from, l.to)
+	}
+	return fmt.Sprintf("link-%d-%d", l.from, l.to)
+}
 
 // start starts an incarnation.
 func (l *link) start(context.Context) (supervisor.Service, error) {

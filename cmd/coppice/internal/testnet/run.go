@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type RunOptions struct {
 	Bin string    // the coppice binary
 	Out io.Writer // receives what the nodes print, line by line, each after its node's name
 	Env []string  // names further variables that the nodes inherit
+
+	Level string // lowest level of the nodes' diagnostics; empty: warn
 
 	Starting func() // called when this run has the testnet, before its nodes start; may be nil
 }
@@ -118,6 +121,13 @@ func (r *running) wire() error {
 		}
 	}
 
+	for i := range r.Nodes {
+		links, err := r.apiLinks(i)
+		if r.links = append(r.links, links...); err != nil {
+			return err
+		}
+	}
+
 	return nil
 }
 
@@ -179,8 +189,10 @@ func linkChildren(links []*link) (children []supervisor.Child) {
 
 func (r *running) nodeChild(i int) supervisor.Child {
 	name := fmt.Sprintf("node%d", i)
+	level := cmp.Or(r.Level, "warn")
+	args := append([]string{"start", "--home", r.Home(i), "--log-level", level}, r.resetFlags(i)...)
 	c := process.Child(process.Spec{
-		Name: name, Path: r.Bin, Args: []string{"start", "--home", r.Home(i), "--log-level", "warn"},
+		Name: name, Path: r.Bin, Args: args,
 		Env:    process.Inherit(append([]string{"PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR"}, r.Env...)...),
 		Stdout: r.printer(name), Stderr: r.printer(name),
 		Grace: nodeGrace, ExitZero: process.ExitZeroAbnormal, NullStdin: true,

@@ -33,7 +33,8 @@ type InitOptions struct {
 	Profile       plan.Profile  // of the trees' limits
 	CometProfile  comethome.Profile
 	GovernanceKey []byte
-	Agents        bool // each node has an agent of the chain's service of rounds
+	Agents        bool   // each node has an agent of the chain's service of rounds
+	ResetOffset   uint64 // if not 0, the chain may be reset (chain.Resets)
 }
 
 // Net is a testnet in a directory.
@@ -99,16 +100,25 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: dir, Nodes: o.Nodes}
 	var genesis *chain.Genesis
 	var set []comethome.Validator
+	resets, err := resettable(o)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
 
 	for i := range o.Nodes {
+		assigned := []config.Assignment{
+			{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"},
+			{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
+		}
+		if resets != nil {
+			assigned = append(assigned, resets[i]...)
+		}
+
 		g, err := home.Init(n.Home(i), home.InitOptions{
 			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
-			GovernanceKey: o.GovernanceKey,
-			Consensus:     comet.InitOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
-			Set: []config.Assignment{
-				{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"},
-				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
-			},
+			GovernanceKey: o.GovernanceKey, ResetOffset: o.ResetOffset,
+			Consensus: comet.InitOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
+			Set:       assigned,
 		})
 		if err != nil {
 			return nil, err
