@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -16,8 +17,12 @@ import (
 	"github.com/coppice-go/coppice/engines/rounds/roundstest"
 )
 
-// TestMain runs the program itself where a test executes "oracle".
-func TestMain(m *testing.M) { testscript.Main(leakless{m}, map[string]func(){"oracle": main}) }
+// TestMain runs the program itself where a test executes "oracle", and the programs of measured.
+func TestMain(m *testing.M) {
+	programs := map[string]func(){"oracle": main}
+	maps.Copy(programs, measured)
+	testscript.Main(leakless{m}, programs)
+}
 
 // leakless are tests that fail if they leave a goroutine behind.
 type leakless struct{ *testing.M }

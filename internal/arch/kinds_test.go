@@ -33,11 +33,12 @@ var kinds = []struct {
 		"engines never import engines: each declares the small interface that it consumes, so that it can be read, " +
 			"tested and replaced by itself, and node connects them"},
 	{driver, []string{"engines", "engines/chain", "engines/tail", "engines/consensus", "engines/backend/governance",
-		"eventlog", "supervisor", "proto", "internal/durable", "internal/flock", "internal/recordlog",
-		"internal/syserr"},
+		"engines/storage/apphash", "eventlog", "supervisor", "proto", "internal/durable", "internal/flock",
+		"internal/recordlog", "internal/syserr"},
 		"a driver is handed the node through the interfaces of engines/consensus, so that drivers can be exchanged; " +
-			"governance decides on what drivers do"},
-	{sink, []string{"engines", "engines/chain", "engines/tail", "engines/streams", "eventlog", "supervisor", "proto"},
+			"governance decides on what drivers do, and the app hash of a root is what headers prove"},
+	{sink, []string{"engines", "engines/chain", "engines/tail", "engines/streams", "eventlog", "supervisor", "proto",
+		"internal/durable", "internal/flock", "internal/syserr"},
 		"a sink is handed events through the interfaces of engines/streams, so that sinks can be exchanged"},
 }
 
@@ -62,7 +63,7 @@ var folders = []struct {
 	{"engines/backend/kvstore", library, []string{"engines/chain"}, "a backend is code of transactions, and no more"},
 	{"engines/backend/governance", library, []string{"engines/chain", "proto"},
 		"a backend is code of transactions, and no more"},
-	{"engines/backend/backendtest", library, []string{"engines/chain"}, "backends are tested without a node"},
+	{"engines/backend/backendtest", library, []string{"engines/chain", "proto"}, "backends are tested without a node"},
 
 	{"engines/rounds", library, []string{"engines/chain"},
 		"the FSM is pure: it is checked, simulated and replayed without a node"},
@@ -80,6 +81,13 @@ var folders = []struct {
 	{"engines/ordering", engine, nil, ""},
 	{"engines/storage", engine, nil, ""},
 	{"engines/worker", engine, nil, ""},
+
+	{"engines/streams", engine, nil, ""},
+	{"engines/streams/file", sink, nil, ""},
+	{"engines/streams/kafka", sink, nil, ""},
+	{"engines/streams/nats", sink, nil, ""},
+	{"engines/streams/plugin", sink, nil, ""},
+	{"engines/streams/postgres", sink, nil, ""},
 
 	{"engines/consensus/solo", driver, nil, ""},
 	{"engines/consensus/comet", driver, nil, ""},
@@ -172,6 +180,9 @@ func TestKindsImportWhatTheyMay(t *testing.T) {
 func mayInTests(dir, to string) bool {
 	if dir == "engines" && to == "engines/router" {
 		return true // addresses are resolved by a real router
+	}
+	if to == "engines/streams/sinktest" || to == "internal/servers" {
+		return true // every sink is tested by the same kit, on a real server
 	}
 	return to == "engines/enginestest" || within(to, "supervisor") // an engine runs in a tree
 }

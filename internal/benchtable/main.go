@@ -12,16 +12,21 @@ import (
 
 func main() {
 	raw := flag.String("raw", "", "file that receives the output as it is")
+	compare := flag.Bool("compare", false, "print the rates of a sink and of a plain loop, and the ratio of them")
 	flag.Parse()
 
-	if err := run(os.Stdin, os.Stdout, *raw); err != nil {
+	form := results.print
+	if *compare {
+		form = results.printRatios
+	}
+	if err := run(os.Stdin, os.Stdout, *raw, form); err != nil {
 		fmt.Fprintln(os.Stderr, "benchtable:", err)
 		os.Exit(1)
 	}
 }
 
-// run reads in, and writes the table to out.
-func run(in io.Reader, out io.Writer, raw string) (err error) {
+// run reads in, and writes the table to out in a form.
+func run(in io.Reader, out io.Writer, raw string, form func(results, io.Writer) error) (err error) {
 	var copyTo io.Writer = io.Discard
 	if raw != "" {
 		f, err := os.Create(raw)
@@ -40,7 +45,7 @@ func run(in io.Reader, out io.Writer, raw string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.print(out); err != nil {
+	if err := form(r, out); err != nil {
 		return err
 	}
 

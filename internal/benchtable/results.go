@@ -138,6 +138,27 @@ func (r results) print(out io.Writer) error {
 	return w.Flush()
 }
 
+// printRatios writes the table of benchmarks that compare a sink with a plain loop
+// (sinktest.Compare): the medians of the rounds, and the ratio that is wanted.
+func (r results) printRatios(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "BENCHMARK\tSINK EVENTS/S\tPLAIN EVENTS/S\tRATIO\t±\tWANT\tROUNDS\t")
+	for _, b := range r.benchmarks {
+		ratios := b.values["ratio"]
+		if len(ratios) == 0 {
+			continue
+		}
+		verdict := "below"
+		if median(ratios) >= median(b.values["want"]) {
+			verdict = ""
+		}
+		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.2f\t%.0f %%\t%.1f\t%d\t%s\n", b.name, median(b.values["sink-events/s"]),
+			median(b.values["plain-events/s"]), median(ratios), 100*spread(ratios), median(b.values["want"]), b.rounds,
+			verdict)
+	}
+	return w.Flush()
+}
+
 // cell returns the median of a unit, or "-" if the benchmark does not report it.
 func (b *benchmark) cell(unit string, format func(float64) string) string {
 	if len(b.values[unit]) == 0 {

@@ -27,7 +27,7 @@ PASS
 func TestOneLineHasTheMedianOfEachBenchmark(t *testing.T) {
 	raw := filepath.Join(t.TempDir(), "raw.txt")
 	var out strings.Builder
-	require.NoError(t, run(strings.NewReader(output), &out, raw))
+	require.NoError(t, run(strings.NewReader(output), &out, raw, results.print))
 
 	var lines []string
 	for line := range strings.Lines(out.String()) {
@@ -57,6 +57,27 @@ func TestAFailureIsNotATable(t *testing.T) {
 		"BenchmarkX-2 10 12 ns/op 3\n":                      "want a unit",
 		"BenchmarkX-2 10 twelve ns/op\n":                    "twelve",
 	} {
-		require.ErrorContains(t, run(strings.NewReader(text), new(strings.Builder), ""), want)
+		require.ErrorContains(t, run(strings.NewReader(text), new(strings.Builder), "", results.print), want)
 	}
+}
+
+func TestAComparisonSaysWhatIsBelow(t *testing.T) {
+	const output = `pkg: example.org/sink
+BenchmarkSink/100-2     	40	 1500 ns/op	 0.9 ratio	 900 sink-events/s	 1000 plain-events/s	 0.8 want
+BenchmarkSink/100-2     	40	 1500 ns/op	 1.1 ratio	 1100 sink-events/s	 1000 plain-events/s	 0.8 want
+BenchmarkSink/1000-2    	40	 1500 ns/op	 0.5 ratio	 500 sink-events/s	 1000 plain-events/s	 0.8 want
+BenchmarkOther-2        	40	 1500 ns/op
+`
+	var out strings.Builder
+	require.NoError(t, run(strings.NewReader(output), &out, "", results.printRatios))
+
+	var lines []string
+	for line := range strings.Lines(out.String()) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	require.Equal(t, []string{
+		"BENCHMARK SINK EVENTS/S PLAIN EVENTS/S RATIO ± WANT ROUNDS",
+		"Sink/100 1000 1000 1.00 10 % 0.8 2",
+		"Sink/1000 500 1000 0.50 0 % 0.8 1 below",
+	}, lines)
 }
