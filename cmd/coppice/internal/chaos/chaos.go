@@ -41,6 +41,7 @@ const (
 	backWithin  = 30 * time.Second // from the end of a trouble to a new height on a quorum
 	allWithin   = 60 * time.Second // and on all nodes
 	drainWithin = 60 * time.Second
+	proofWithin = 60 * time.Second // until the load and the registers have something to judge
 	checkWithin = 60 * time.Second // of the history of one register
 	inFlight    = 2                // heights that were decided before the quorum was lost, and may still be committed
 )
@@ -255,6 +256,8 @@ func (r *campaign) fall(ctx context.Context, s strike) bool {
 func (r *campaign) finish(ctx context.Context) error {
 	defer r.close()
 
+	r.doing("waiting for the answers that a verdict needs")
+	r.work.prove(ctx, proofWithin)
 	r.doing("ending the load")
 	r.work.drain(ctx, drainWithin)
 	r.doing("reading everything back from every node")

@@ -177,6 +177,25 @@ func TestAnAuditOfNothingIsNoProof(t *testing.T) {
 	require.Equal(t, []Rule{Orderly}, rules(c.work.court.all()))
 }
 
+// A run that is over before its work had an answer waits for one, and so does not blame its nodes.
+func TestAShortRunWaitsForItsProof(t *testing.T) {
+	c := campaignOf(t, memnode.New())
+	c.work.prove(t.Context(), time.Millisecond) // nothing works, so there is nothing to wait for
+	require.False(t, c.work.proven())
+
+	var err error
+	c.work, err = employ(Config{Nodes: 1, Rate: 10, Seed: 5}, c.net, c.court)
+	require.NoError(t, err)
+	defer c.work.close()
+	c.work.prove(t.Context(), time.Minute)
+	c.work.drain(t.Context(), time.Minute)
+	require.NoError(t, c.work.audit(t.Context(), c.res))
+	c.res.Register, err = c.work.history.Check(time.Minute, "")
+	require.NoError(t, err)
+	c.judge()
+	require.Empty(t, c.court.all())
+}
+
 // The error for a chain that does not go on names the height of each node.
 func TestBeyondTellsWhoStaysBehind(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New())

@@ -101,6 +101,24 @@ func (w *work) failed(it load.Item, err error) bool {
 	return true
 }
 
+// prove waits, for at most limit, until there is something to judge: an acknowledged transaction,
+// and a read and a write of a register. Without it a short run on a slow machine would end before
+// its work has an answer, and blame the nodes. What is still missing after limit is a violation,
+// which audit and judge record.
+func (w *work) prove(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+
+	for !w.proven() && rig.Pause(ctx, 50*time.Millisecond) == nil {
+	}
+}
+
+// proven reports whether there is something to judge.
+func (w *work) proven() bool {
+	n := w.history.Count()
+	return len(w.ledger.All()) > 0 && n.Gets > 0 && n.Puts+n.CAS > 0
+}
+
 // drain ends the loads and the registers' clients in order: they begin nothing new, and wait for
 // their answers for at most limit. The outcome of a submission without an answer is then unknown.
 func (w *work) drain(ctx context.Context, limit time.Duration) {
