@@ -47,10 +47,15 @@ func (a *app) callStreams(cmd *cobra.Command, f func(ctx context.Context, c *cli
 	return a.streamsError(ctx, f(ctx, c))
 }
 
-// longCall calls f, which asks for work on a stream that takes as long as the stream is. --timeout
-// bounds only how long the node may be down or busy before it.
-func (a *app) longCall(cmd *cobra.Command, name string, f func(ctx context.Context, c *client.Client) error) error {
-	if _, err := a.stream(cmd, name); err != nil {
+// longCall calls f, which asks for work on a stream or on its sink: it takes as long as the stream
+// is, or as long as streams.deadline lets a sink be silent, and then says why. --timeout bounds only
+// how long the node may be down or busy before it.
+func (a *app) longCall(cmd *cobra.Command, f func(ctx context.Context, c *client.Client) error) error {
+	err := a.callStreams(cmd, func(ctx context.Context, c *client.Client) error {
+		_, err := c.Streams(ctx, "")
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	return a.streamsError(cmd.Context(), f(cmd.Context(), a.client()))
@@ -85,7 +90,7 @@ func (a *app) stream(cmd *cobra.Command, name string) (s *apiv1.Stream, err erro
 // act changes a stream and prints what was done.
 func (a *app) act(cmd *cobra.Command, req *apiv1.ActOnStreamRequest, done string) error {
 	req.By = operator()
-	err := a.callStreams(cmd, func(ctx context.Context, c *client.Client) error { return c.ActOnStream(ctx, req) })
+	err := a.longCall(cmd, func(ctx context.Context, c *client.Client) error { return c.ActOnStream(ctx, req) })
 	if err != nil {
 		return err
 	}

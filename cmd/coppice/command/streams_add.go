@@ -32,7 +32,7 @@ HOME/streams. A definition that cannot be used exits 3 and is named with line an
 			}
 
 			var notes []string
-			err = a.callStreams(cmd, func(ctx context.Context, c *client.Client) (err error) {
+			err = a.longCall(cmd, func(ctx context.Context, c *client.Client) (err error) {
 				notes, err = c.AddStream(ctx, &apiv1.AddStreamRequest{Name: name, Definition: text, DryRun: dryRun})
 				return err
 			})

@@ -33,7 +33,7 @@ until the new ones are there. With --dry-run it only checks.`,
 			}
 
 			var notes []string
-			err = a.callStreams(cmd, func(ctx context.Context, c *client.Client) (err error) {
+			err = a.longCall(cmd, func(ctx context.Context, c *client.Client) (err error) {
 				notes, err = c.EditStream(ctx, &apiv1.EditStreamRequest{Name: args[0], Definition: text, DryRun: dryRun,
 					FromHere: fromHere, Rebuild: rebuild, By: operator()})
 				return err

@@ -22,7 +22,7 @@ func (a *app) streamsPreview() *cobra.Command {
 			}
 
 			var events [][]byte
-			err = a.callStreams(cmd, func(ctx context.Context, c *client.Client) (err error) {
+			err = a.longCall(cmd, func(ctx context.Context, c *client.Client) (err error) {
 				events, err = c.PreviewStream(ctx, args[0], at)
 				return err
 			})

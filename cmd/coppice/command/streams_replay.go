@@ -44,7 +44,7 @@ this definition would. That sink is empty, or ends before FROM. The stream NAME 
 			}
 
 			var r *apiv1.ReplayStreamResponse
-			err = a.longCall(cmd, args[0], func(ctx context.Context, c *client.Client) (err error) {
+			err = a.longCall(cmd, func(ctx context.Context, c *client.Client) (err error) {
 				r, err = c.ReplayStream(ctx, &apiv1.ReplayStreamRequest{Name: args[0], From: from, To: to, Into: name,
 					Definition: text})
 				return err

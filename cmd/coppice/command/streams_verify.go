@@ -42,7 +42,7 @@ exits 5. Heights that the log no longer has are left out.`,
 				return usageError(cmd, "--from %s is above --to %s", from, to)
 			}
 			var r *apiv1.VerifyStreamResponse
-			err = a.longCall(cmd, args[0], func(ctx context.Context, c *client.Client) (err error) {
+			err = a.longCall(cmd, func(ctx context.Context, c *client.Client) (err error) {
 				r, err = c.VerifyStream(ctx, req)
 				return err
 			})
