@@ -57,7 +57,7 @@ func TestSmoke(t *testing.T) {
 	cl := client.New(addr)
 	defer cl.CloseIdle()
 
-	wctx, wcancel := context.WithTimeout(t.Context(), 20*time.Second)
+	wctx, wcancel := context.WithTimeout(t.Context(), time.Minute)
 	defer wcancel()
 
 	_, err = cl.WaitReady(wctx)

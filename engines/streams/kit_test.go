@@ -185,7 +185,7 @@ func (r *rig) reaches(name string) {
 // waits waits until a slot has everything up to a position.
 func (r *rig) waits(name string, at Position) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	st, err := r.streams.Status(name, Head{}, r.log.Stat())
 	require.NoError(r.t, err)
@@ -195,7 +195,7 @@ func (r *rig) waits(name string, at Position) {
 // becomes waits until a slot is in a state.
 func (r *rig) becomes(name string, want State) Status {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	for {
 		changed := r.streams.Changed()

@@ -134,7 +134,7 @@ func TestThePagesWorkWithoutScript(t *testing.T) {
 
 func await(t *testing.T, s *supervisor.Supervisor, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		changed := s.Changed()

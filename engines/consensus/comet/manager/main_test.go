@@ -205,7 +205,7 @@ func (l *lines) clear() {
 // await waits until the console has a line with this text n times.
 func (l *lines) await(t *testing.T, text string, n int) []string {
 	t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		all, changed := l.get()
 		count := 0
@@ -303,7 +303,7 @@ func (r *rig) start(options ...rigOption) {
 // awaitState waits until the machine is in a state.
 func (r *rig) awaitState(s State) Status {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	seq := uint64(0)
 	for {
@@ -321,7 +321,7 @@ func (r *rig) awaitState(s State) Status {
 // awaitEvent waits for an event with a text.
 func (r *rig) awaitEvent(text string) Event {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	seq := uint64(0)
 	for {
