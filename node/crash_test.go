@@ -133,22 +133,37 @@ func (k *counted) snapshot() (acked map[chain.TxID]string, hashes map[uint64]str
 // each crash every acknowledged transaction has its result, once (I1, I2), each height that was
 // reported has the app hash that it had (I3), and state and log are in step (I4). Snapshots,
 // pruning and truncation go on all the time; a truncated log is checked by replay from the oldest
-// snapshot. COPPICE_CRASHES sets the number of crashes, and COPPICE_CRASH_SEED the seed.
+// snapshot. A home is replaced after crashesPerHome crashes: ids never expire here, so the state of
+// an older one would be too large for a snapshot between two crashes, and its log would only grow.
+// COPPICE_CRASHES sets the number of crashes, and COPPICE_CRASH_SEED the seed.
 func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
-	crashes, seed := 15, uint64(1)
-	if s := os.Getenv("COPPICE_CRASHES"); s != "" {
-		var err error
-		crashes, err = strconv.Atoi(s)
-		require.NoError(t, err)
+	crashes, seed := int(fromEnv(t, "COPPICE_CRASHES", 15)), fromEnv(t, "COPPICE_CRASH_SEED", 1)
+	for number := uint64(0); crashes > 0; number++ {
+		n := min(crashes, crashesPerHome)
+		t.Run(fmt.Sprintf("home%d", number), func(t *testing.T) { crashOneHome(t, n, seed, number) })
+		if crashes -= n; t.Failed() {
+			return
+		}
 	}
+}
 
-	if s := os.Getenv("COPPICE_CRASH_SEED"); s != "" {
-		var err error
-		seed, err = strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err)
+const crashesPerHome = 50
+
+// fromEnv returns the number in an environment variable, or another if it is not set.
+func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
 	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	require.NoError(t, err, name)
+	return n
+}
 
-	rng := rand.New(rand.NewPCG(seed, seed))
+// crashOneHome crashes the disk of one home. Its choices depend on the seed and the home's number.
+func crashOneHome(t *testing.T, crashes int, seed, number uint64) {
+	rng := rand.New(rand.NewPCG(seed, number))
 	homeDir := t.TempDir()
 	g := chain.NewGenesis("crash", time.Now())
 	// a transaction that waits through many crashes in a row must not expire meanwhile
@@ -170,7 +185,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 
 		c := &crashing{
 			mem: mem, home: homeDir, at: 1 + rng.Int64N(1200+2*starting), keep: rng.IntN(101),
-			rng:   rand.New(rand.NewPCG(seed, uint64(crash))),
+			rng:   rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())),
 			known: known, cut: make(chan struct{}),
 		}
 		n := startOnDisk(t, homeDir, c.fs(), often)
@@ -210,9 +225,9 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	n.stopNow(t)
 	first := verifyCrashed(t, homeDir, mem, crashes)
 	require.Greater(t, first, uint64(1), "the log was never truncated")
-	t.Logf("seed %d: %d crashes (at operations on %v), %d transactions submitted, %d of those acknowledged found "+
-		"without a result and finished; the log begins at record %d",
-		seed, crashes, places, keys.Load(), redone, first)
+	t.Logf("seed %d, home %d: %d crashes (at operations on %v), %d transactions submitted, %d of those acknowledged "+
+		"found without a result and finished; the log begins at record %d",
+		seed, number, crashes, places, keys.Load(), redone, first)
 }
 
 // longest is the longest window that a genesis may set.
