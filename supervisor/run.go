@@ -209,6 +209,10 @@ func (r *Run) exited(inc *incarnation) (awaited bool) {
 // waits until the row is over, or until there is something to decide: a start that failed, an end
 // that was not quiet, a stop of the run. Whoever has the turn, and nobody else, changes the
 // records.
+//
+// An incarnation that has ended hands on once. If that was when no row awaited it, or when it was
+// left to the run's goroutine, the incarnation is marked as handed, and a later row that has it to
+// stop goes on with the run's goroutine.
 type row struct {
 	list     []*record
 	at       int // of the next one to begin
@@ -376,6 +380,9 @@ func (r *Run) handOn(inc *incarnation) {
 			rests = r.restLocked()
 		}
 		r.hub.noteStarted(inc, r.row.explicit, next, now)
+
+	default: // to decide; if inc has ended, nobody hands on after it any more
+		inc.handed = inc.settled(true)
 	}
 	r.mu.Unlock()
 
