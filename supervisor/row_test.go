@@ -113,8 +113,8 @@ func lives(ctx context.Context) error {
 }
 
 // requireOrder checks that children of a group start when those before them run, and stop when
-// those after them have ended. With OneForOne, whose children restart between others, it checks that
-// one starts at a time and that what runs has started.
+// those after them have ended. With OneForOne, whose children restart between others, it checks
+// that one starts at a time and that what runs has started.
 func requireOrder(t *testing.T, w *suptest.Recorder, strategy supervisor.Strategy, seed uint64) {
 	t.Helper()
 	runs, starting := map[int]bool{}, -1

@@ -48,8 +48,8 @@ func (a *app) callStreams(cmd *cobra.Command, f func(ctx context.Context, c *cli
 }
 
 // longCall calls f, which asks for work on a stream or on its sink: it takes as long as the stream
-// is, or as long as streams.deadline lets a sink be silent, and then says why. --timeout bounds only
-// how long the node may be down or busy before it.
+// is, or as long as streams.deadline lets a sink be silent, and then says why. --timeout bounds
+// only how long the node may be down or busy before it.
 func (a *app) longCall(cmd *cobra.Command, f func(ctx context.Context, c *client.Client) error) error {
 	err := a.callStreams(cmd, func(ctx context.Context, c *client.Client) error {
 		_, err := c.Streams(ctx, "")
