@@ -108,6 +108,9 @@ var named = []struct {
 		root(Sup{Children: []Node{{ID: "d", Sup: &Sup{Dynamic: true, Period: never, Children: []Node{{ID: "t"}}}}}},
 			Step{Op: Start, Path: "d", Child: &Node{ID: "b"}}, Step{Op: Instance, Path: "d", Child: &Node{ID: "c"}},
 			Step{Op: Instance, Child: &Node{ID: "e"}})},
+	{"a start of an instance of a worker, while a start hangs",
+		root(Sup{Period: never, Children: []Node{{ID: "b", Sup: &Sup{Period: never, Children: []Node{{ID: "e"}}}}}},
+			Step{Op: Hold}, Step{Op: Instance, Path: "b/e", Child: &Node{ID: "o"}})},
 	// The window. The tests of package supervisor check its exact boundary (rule 41) in virtual
 	// time.
 	{"rule 39: the window expires", root(Sup{Max: 1, Period: period, Children: abc}, dies("a", "crash"),

@@ -383,8 +383,10 @@ allowed(S, Pid, Op) ->
     case gates() of
         [] -> true;
         _ when Op =:= get_childspec; Op =:= finish -> false; % rule 28: reads do not wait in Go
-        Gates -> (Op =:= die andalso kind(Pid) =:= worker andalso lists:member(Pid, Gates)) orelse (not idle(S) andalso free(path(S)))
+        Gates -> (Op =:= die andalso kind(Pid) =:= worker andalso lists:member(Pid, Gates)) orelse (waits(S) andalso free(path(S)))
     end.
+
+waits(S) -> kind(S) =/= worker andalso not idle(S).
 
 free(<<>>) -> true;
 free(Path) -> idle(current(parent(Path))).
