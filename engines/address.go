@@ -149,11 +149,12 @@ func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 			}
 		}
 
+		down, _ := err.(*DownError)
 		if err == nil {
 			err = use(m)
+			down = m.ended(err)
 		}
-		down, ok := err.(*DownError)
-		if !ok || a.patience == FailFast || down.Delivered && a.patience != Resend {
+		if down == nil || a.patience == FailFast || down.Delivered && a.patience != Resend {
 			return err
 		}
 		if m, err = a.await(ctx, down.Incarnation); err != nil {

@@ -124,6 +124,16 @@ func (m *Mailbox) down(delivered bool) *DownError {
 	return &DownError{Engine: m.name, Incarnation: m.incarnation, Delivered: delivered, Cause: m.exit}
 }
 
+// ended returns err as a *DownError if it says that the incarnation of m has ended. Otherwise it
+// returns nil: the answer to a call may be a *DownError too, of an engine that the callee called.
+func (m *Mailbox) ended(err error) *DownError {
+	down, _ := err.(*DownError)
+	if down == nil || down.Engine != m.name || down.Incarnation != m.incarnation {
+		return nil
+	}
+	return down
+}
+
 // Replaces returns nil if m may be registered in the place of old, the mailbox that has its name
 // now: there is none, or its incarnation has ended or was told to end, as a supervisor tells an
 // incarnation before it starts the next one. Otherwise two engines have one name, and Replaces

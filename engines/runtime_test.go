@@ -182,6 +182,24 @@ func TestPatience(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+// An answer may be that another engine is down. That is not the end of the callee, for whose next
+// incarnation a patient caller waits.
+func TestAnAnswerIsNotTheEndOfTheCallee(t *testing.T) {
+	bubble(t, func(t *testing.T, dir *router.Directory, run *supervisor.Run) {
+		for _, p := range []engines.Patience{engines.FailFast, engines.AwaitNext, engines.Resend} {
+			require.NoError(t, run.TerminateChild(t.Context(), "b"))
+			passes := ask{func(ctx context.Context) error { return call(ctx, dir, "b", nothing) }}
+			_, err := engines.Call(t.Context(), engines.NewAddress(dir, "a").With(p), passes)
+			down := new(engines.DownError)
+			require.ErrorAs(t, err, &down)
+			require.Equal(t, "b", down.Engine)
+
+			_, err = run.RestartChild(t.Context(), "b")
+			require.NoError(t, err)
+		}
+	}, willing("a", 1), willing("b", 1))
+}
+
 // With Resend, a call that was taken by an incarnation that died goes to the next incarnation.
 func TestResend(t *testing.T) {
 	r := start(t, engines.Spec{}, 10)

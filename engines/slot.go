@@ -238,6 +238,7 @@ func slotOf[R any](m *Mailbox, h *handler) *call[R] {
 	p.mu.Unlock()
 
 	c := &call[R]{ready: make(chan struct{}, 1)}
+	c.state.Store(callAnswered) // nobody waits yet, so the end of the incarnation does not concern it
 	c.limit.expire = c.expire
 	m.slots.add(c)
 	return c
