@@ -124,7 +124,7 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 		$(GO) test -count 1 -timeout 60m -v -run TestResetsUnderFire ./cmd/coppice/internal/resetfire
 	$(COMET_SOAK) COPPICE_JOIN_KILLS=$(SOAK_JOIN_KILLS) $(GO) test -count 1 -timeout 120m -v -run TestKillsDuringAJoinByStateSync ./cmd/coppice/internal/chaos
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 20m -v -run TestAPageFollows ./supervisor/eyes
-	COPPICE_HAMMER=15000 COPPICE_STORMS=20000 $(GO) test -race -count 1 -run 'Hammer|NothingWaits' -timeout 20m ./supervisor ./engines
+	COPPICE_HAMMER=15000 COPPICE_STORMS=20000 $(GO) test -race -count 1 -run 'Hammer|NothingWaits' -timeout 20m ./supervisor ./engines ./pubsub
 	COPPICE_SOAK=1 $(GO) test -count 1 -run BuildsForOtherSystems -timeout 20m ./supervisor
 	$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS)
 
