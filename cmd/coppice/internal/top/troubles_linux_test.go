@@ -152,13 +152,13 @@ func (f slowFilter) Match(engines.Event) bool { <-f.released; return false }
 
 var errPoison = errors.New("the worker met something outside of the state")
 
-// worker returns the path of a worker that runs; "nobody" if none does.
-func worker(n looks, workers string) string {
+// worker returns a worker that runs, or the zero Tree.
+func worker(n looks, workers string) supervisor.Tree {
 	p, ok := n.Supervisor().Tree().Find(workers)
 	if !ok || len(p.Children) == 0 || p.Children[0].State != supervisor.Running {
-		return "nobody"
+		return supervisor.Tree{}
 	}
-	return p.Children[0].Path
+	return p.Children[0]
 }
 
 type box struct{}
@@ -276,8 +276,16 @@ func TestPlantedTroubles(t *testing.T) {
 		require.NoError(t, err)
 		go func() { _, err := c.SubmitWait(t.Context(), tx); done <- err }()
 		const workers = "coppice/node/transactions/mempool/workers"
+		last := uint64(0)
 		for range 2 {
-			n.Await("a worker", func() bool { return n.Supervisor().Kill(worker(n, workers), errPoison) == nil })
+			n.Await("another worker", func() bool {
+				w := worker(n, workers)
+				if w.Incarnation == 0 || w.Incarnation == last { // it was killed, and may take a while to end
+					return false
+				}
+				last = w.Incarnation
+				return n.Supervisor().Kill(w.Path, errPoison) == nil
+			})
 		}
 		x := shown(t, n, trouble.Poisoned, "has ended its worker 2 times")
 		require.Equal(t, chain.HashTx(raw).String(), x.Where)
