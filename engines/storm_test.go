@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"runtime"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -21,16 +19,7 @@ import (
 // a stop of the whole at any moment of one another. Each returns, and the stop ends: in a bubble, a
 // wait for ever is a failure at once. COPPICE_STORMS sets the number of seeds.
 func TestNothingWaitsForEverInAStorm(t *testing.T) {
-	n := 100
-	if more, err := strconv.Atoi(os.Getenv("COPPICE_STORMS")); err == nil {
-		n = more
-	}
-
-	for seed := range uint64(n) {
-		if t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { storm(t, seed) }); t.Failed() {
-			return
-		}
-	}
+	suptest.EachSeed(t, "COPPICE_STORMS", 100, storm)
 }
 
 func storm(t *testing.T, seed uint64) {

@@ -4,28 +4,19 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"runtime"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
 // Subscribers that come, read and leave meet publishers, kills of every child and a stop of the
 // whole at any moment of one another. No Subscribe and no Next waits longer than the bus lives: in
 // a bubble, a wait for ever is a failure at once. COPPICE_STORMS sets the number of seeds.
 func TestNothingWaitsForEverInAStorm(t *testing.T) {
-	n := 100
-	if more, err := strconv.Atoi(os.Getenv("COPPICE_STORMS")); err == nil {
-		n = more
-	}
-
-	for seed := range uint64(n) {
-		if t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { storm(t, seed) }); t.Failed() {
-			return
-		}
-	}
+	suptest.EachSeed(t, "COPPICE_STORMS", 100, storm)
 }
 
 func storm(t *testing.T, seed uint64) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -132,9 +131,9 @@ func (s storm) manage(r *supervisor.Run) {
 
 // Management calls, kills, ends of every kind and a stop of the whole come at any moment of one
 // another. Every call returns, the stop ends, nothing is left, and the history obeys the Laws. In a
-// bubble a wait for ever is a failure at once.
+// bubble a wait for ever is a failure at once. COPPICE_STORMS sets the number of seeds.
 func TestNothingWaitsForEverInAStorm(t *testing.T) {
-	eachSeed(t, func(t *testing.T, seed uint64) {
+	suptest.EachSeed(t, "COPPICE_STORMS", 200, func(t *testing.T, seed uint64) {
 		s := newStorm(seed, 0)
 		spec, rec := s.spec(2), suptest.NewRecorder()
 		spec.Observers = append(spec.Observers, rec)
@@ -168,7 +167,7 @@ func TestNothingWaitsForEverInAStorm(t *testing.T) {
 
 // The same for a Dynamic.
 func TestNothingWaitsForEverInAStormOfADynamic(t *testing.T) {
-	eachSeed(t, func(t *testing.T, seed uint64) {
+	suptest.EachSeed(t, "COPPICE_STORMS", 200, func(t *testing.T, seed uint64) {
 		s := newStorm(seed, 0)
 		start := s.start()
 		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{
@@ -210,21 +209,6 @@ func (s storm) manageDynamic(d *supervisor.Dynamic[int], r *supervisor.Run) {
 			_, _ = d.StartChild(ctx, "", 0)
 		default:
 			_, _ = d.StartChild(ctx, id, 0)
-		}
-	}
-}
-
-// eachSeed runs a test for some seeds. COPPICE_STORMS sets their number.
-func eachSeed(t *testing.T, f func(t *testing.T, seed uint64)) {
-	t.Helper()
-	n := 200
-	if more, err := strconv.Atoi(os.Getenv("COPPICE_STORMS")); err == nil {
-		n = more
-	}
-
-	for seed := range uint64(n) {
-		if t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { f(t, seed) }); t.Failed() {
-			return
 		}
 	}
 }
