@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -378,21 +377,8 @@ func loadAverage() string {
 // form.
 func campaign(t *testing.T, count string, short int) (n int, seed uint64, long bool) {
 	t.Helper()
-	n, seed = short, 1
-
-	if s := os.Getenv(count); s != "" {
-		var err error
-		n, err = strconv.Atoi(s)
-		require.NoError(t, err, count)
-		long = true
-	}
-
-	if s := os.Getenv("COPPICE_COMET_SEED"); s != "" {
-		var err error
-		seed, err = strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err)
-	}
-
+	long = os.Getenv(count) != ""
+	n, seed = int(fromEnv(t, count, uint64(short))), fromEnv(t, "COPPICE_COMET_SEED", 1)
 	t.Logf("seed %d, %s=%d", seed, count, n)
 
 	return n, seed, long
