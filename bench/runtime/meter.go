@@ -34,6 +34,18 @@ func (m *meter) begin() {
 // sample notes how long one operation took. With samples, the figure is their median.
 func (m *meter) sample(d time.Duration) { m.samples = append(m.samples, d) }
 
+// restarts is the work of the restart rows: a child is told to end, until its next life runs.
+func (m *meter) restarts(die chan<- struct{}, starts <-chan struct{}) {
+	m.begin()
+	for range m.n {
+		at := time.Now()
+		die <- struct{}{}
+		<-starts
+		m.sample(time.Since(at))
+	}
+	m.end("", m.n)
+}
+
 // end ends the measured part, in which ops operations were done.
 func (m *meter) end(what string, ops int) {
 	took := float64(time.Since(m.begun).Nanoseconds()) / float64(ops)

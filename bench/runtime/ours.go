@@ -62,25 +62,14 @@ func oursRestart(byPanic bool) func(m *meter) error {
 		}
 		<-starts
 
-		m.begin()
-		for range m.n {
-			at := time.Now()
-			die <- struct{}{}
-			<-starts
-			m.sample(time.Since(at))
-		}
-		m.end("", m.n)
+		m.restarts(die, starts)
 		return run.Stop(context.Background())
 	}
 }
 
-func oursGroup(m *meter) error {
-	starts, die := make(chan struct{}), make(chan struct{})
-	list := make([]supervisor.Child, groupSize)
-	for i := range list {
-		list[i] = supervisor.Child{ID: strconv.Itoa(i), Start: serving(waits)}
-	}
-	list[groupSize-1].Start = serving(func(ctx context.Context) error {
+// crashes returns a life that tells its start, and fails when it is told to.
+func crashes(starts chan<- struct{}, die <-chan struct{}) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		select {
 		case starts <- struct{}{}:
 		case <-ctx.Done():
@@ -92,7 +81,16 @@ func oursGroup(m *meter) error {
 		case <-ctx.Done():
 			return nil
 		}
-	})
+	}
+}
+
+func oursGroup(m *meter) error {
+	starts, die := make(chan struct{}), make(chan struct{})
+	list := make([]supervisor.Child, groupSize)
+	for i := range list {
+		list[i] = supervisor.Child{ID: strconv.Itoa(i), Start: serving(waits)}
+	}
+	list[groupSize-1].Start = serving(crashes(starts, die))
 
 	run, err := tree(supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: endless,
 		Build: supervisor.Children(list...)})

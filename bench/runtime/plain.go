@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // The limits: what goroutines and channels cost that do the same by hand, with no bookkeeping.
@@ -48,14 +47,7 @@ func plainRestart(byPanic bool) func(m *meter) error {
 		})
 		<-starts
 
-		m.begin()
-		for range m.n {
-			at := time.Now()
-			die <- struct{}{}
-			<-starts
-			m.sample(time.Since(at))
-		}
-		m.end("", m.n)
+		m.restarts(die, starts)
 
 		close(die)
 		over.Wait()

@@ -173,19 +173,7 @@ func oursRestartAmong(n int) func(m *meter) error {
 		for i := range list {
 			list[i] = supervisor.Child{ID: strconv.Itoa(i), Start: serving(waits)}
 		}
-		list[n/2].Start = serving(func(ctx context.Context) error {
-			select {
-			case starts <- struct{}{}:
-			case <-ctx.Done():
-				return nil
-			}
-			select {
-			case <-die:
-				return errCrash
-			case <-ctx.Done():
-				return nil
-			}
-		})
+		list[n/2].Start = serving(crashes(starts, die))
 
 		s, err := supervisor.New(supervisor.Spec{Intensity: endless, Build: supervisor.Children(list...),
 			Observers: []supervisor.Observer{supervisor.Discard}})
@@ -211,14 +199,7 @@ func oursRestartAmong(n int) func(m *meter) error {
 
 // restarts measures m.n restarts of the one who listens to die.
 func restarts(m *meter, die, starts chan struct{}) {
-	m.begin()
-	for range m.n {
-		at := time.Now()
-		die <- struct{}{}
-		<-starts
-		m.sample(time.Since(at))
-	}
-	m.end("", m.n)
+	m.restarts(die, starts)
 }
 
 // plainRestartAmong restarts one goroutine beside n that wait.

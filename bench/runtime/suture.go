@@ -46,14 +46,7 @@ func sutureRestart(byPanic bool) func(m *meter) error {
 		over := s.ServeBackground(ctx)
 		<-starts
 
-		m.begin()
-		for range m.n {
-			at := time.Now()
-			die <- struct{}{}
-			<-starts
-			m.sample(time.Since(at))
-		}
-		m.end("", m.n)
+		m.restarts(die, starts)
 
 		cancel()
 		<-over
