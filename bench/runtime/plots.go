@@ -47,7 +47,9 @@ func plans(erlang *otpNode, most, lengths int) []plan {
 		{"start.svg", "Start of one of n children", "children", "ns a child", 10, most, start, []string{"start"}},
 		{"restart.svg", "Restart of one of n children, by an error", "children", "ns a restart", 10, most,
 			func(n int) []program {
-				return []program{{plain, plainRestartAmong(n)}, {ours, oursRestartAmong(n)}, {sutures, sutureRestartAmong(n)}}
+				return []program{
+					{plain, plainRestartAmong(n)}, {ours, oursRestartAmong(n)}, {sutures, sutureRestartAmong(n)},
+				}
 			}, nil},
 		{"subscribers.svg", "Delivery of an event to one of n subscribers", "subscribers", "ns a delivery", 1,
 			min(10_000, most),
